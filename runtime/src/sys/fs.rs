@@ -1,0 +1,81 @@
+//! Files by descriptor: openat2(2), small reads and whole writes.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+
+/// A path as the kernel wants it; a NUL byte inside is `EINVAL`.
+pub fn cstring(path: impl AsRef<Path>) -> nix::Result<CString> {
+    CString::new(path.as_ref().as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)
+}
+
+/// openat2(2), with `resolve` of `libc::RESOLVE_*`; close-on-exec is always added.
+///
+/// `EAGAIN` (a rename or mount raced with `..` resolution) is retried a bounded number of times.
+pub fn openat2(
+    dir: impl AsFd,
+    path: impl AsRef<Path>,
+    flags: OFlag,
+    mode: u32,
+    resolve: u64,
+) -> nix::Result<OwnedFd> {
+    let path = cstring(path)?;
+    // SAFETY: open_how is plain integers; all-zero is its documented default.
+    let mut how: libc::open_how = unsafe { std::mem::zeroed() };
+    how.flags = (flags | OFlag::O_CLOEXEC).bits() as u64;
+    how.mode = u64::from(mode);
+    how.resolve = resolve;
+    let mut last = Errno::EAGAIN;
+    for _ in 0..128 {
+        // SAFETY: path is NUL-terminated and how outlives the call; the size matches the struct.
+        let ret = unsafe {
+            libc::syscall(
+                libc::SYS_openat2,
+                dir.as_fd().as_raw_fd(),
+                path.as_ptr(),
+                &how,
+                size_of::<libc::open_how>(),
+            )
+        };
+        match Errno::result(ret) {
+            // SAFETY: the kernel returned a fresh descriptor that nothing else owns.
+            Ok(fd) => return Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) }),
+            Err(errno @ (Errno::EAGAIN | Errno::EINTR)) => last = errno,
+            Err(errno) => return Err(errno),
+        }
+    }
+    Err(last)
+}
+
+/// Opens `name` below `dir` and reads it whole; for kernel files, which are small.
+pub fn read_at(dir: impl AsFd, name: impl AsRef<Path>) -> nix::Result<String> {
+    let fd = openat2(dir, name, OFlag::O_RDONLY, 0, 0)?;
+    let mut text = Vec::with_capacity(512);
+    let mut chunk = [0u8; 4096];
+    loop {
+        match nix::unistd::read(&fd, &mut chunk) {
+            Ok(0) => break,
+            Ok(n) => text.extend_from_slice(&chunk[..n]),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    String::from_utf8(text).map_err(|_| Errno::EILSEQ)
+}
+
+/// Opens the existing file `name` below `dir` and writes `text` with one write(2), as kernel files want.
+pub fn write_at(dir: impl AsFd, name: impl AsRef<Path>, text: &str) -> nix::Result<()> {
+    let fd = openat2(dir, name, OFlag::O_WRONLY, 0, 0)?;
+    loop {
+        match nix::unistd::write(&fd, text.as_bytes()) {
+            Ok(n) if n == text.len() => return Ok(()),
+            Ok(_) => return Err(Errno::EIO),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+}
