@@ -5,4 +5,9 @@
 
 #![allow(unsafe_code)]
 
+pub mod caps;
 pub mod fs;
+pub mod keyring;
+pub mod netlink;
+pub mod prctl;
+pub mod sched;

@@ -1,0 +1,196 @@
+//! AppArmor profiles and SELinux labels: what the next execve(2) switches to, and labels of mounts.
+//!
+//! Owns the attr files of the calling thread, reached through a procfs handle alone (CVE-2019-16884,
+//! CVE-2025-52881). Never loads a profile or a policy, and never runs unconfined what asked for
+//! confinement.
+
+use std::os::fd::AsFd;
+
+use nix::errno::Errno;
+use nix::sys::statfs::{FsType, statfs};
+
+use super::procfs::{self, Base};
+use crate::error::{Context, Error, Result};
+
+/// `SELINUX_MAGIC` (linux/magic.h).
+const SELINUX_MAGIC: i64 = 0xf97c_ff8c;
+
+/// Which security modules the host runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Enabled {
+    /// AppArmor.
+    pub apparmor: bool,
+    /// SELinux.
+    pub selinux: bool,
+}
+
+/// Asks the host's /sys; to be called outside the container.
+pub fn enabled() -> Enabled {
+    let apparmor = std::fs::read_to_string("/sys/module/apparmor/parameters/enabled")
+        .is_ok_and(|text| text.starts_with('Y'));
+    let selinux =
+        statfs("/sys/fs/selinux").is_ok_and(|stat| stat.filesystem_type() == FsType(SELINUX_MAGIC as _));
+    Enabled { apparmor, selinux }
+}
+
+/// Labels to switch to; absent ones leave the inherited confinement.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LsmPlan {
+    apparmor: Option<String>,
+    selinux: Option<String>,
+}
+
+/// Checks `process.apparmorProfile` and `process.selinuxLabel` against what the host runs.
+///
+/// `unconfined` on a host without AppArmor is what the process is already.
+pub fn plan(apparmor: Option<&str>, selinux: Option<&str>, enabled: Enabled) -> Result<LsmPlan> {
+    let apparmor = label("process.apparmorProfile", apparmor)?
+        .filter(|profile| enabled.apparmor || profile != "unconfined");
+    if let Some(profile) = &apparmor
+        && !enabled.apparmor
+    {
+        return Err(Error::unsupported(format!(
+            "process.apparmorProfile: {profile:?} is asked for, but AppArmor is not enabled on this host"
+        ))
+        .hint("remove it, or boot with apparmor=1 security=apparmor"));
+    }
+    let selinux = label("process.selinuxLabel", selinux)?;
+    if let Some(label) = &selinux
+        && !enabled.selinux
+    {
+        return Err(Error::unsupported(format!(
+            "process.selinuxLabel: {label:?} is asked for, but SELinux is not enabled on this host"
+        ))
+        .hint("remove it, or boot with selinux=1"));
+    }
+    Ok(LsmPlan { apparmor, selinux })
+}
+
+fn label(field: &str, text: Option<&str>) -> Result<Option<String>> {
+    match text {
+        None | Some("") => Ok(None),
+        Some(text) if text.contains(|c: char| c.is_control() || c == '"') => {
+            Err(Error::invalid(format!("{field}: {text:?} has a character that no label can have")))
+        }
+        Some(text) => Ok(Some(text.into())),
+    }
+}
+
+impl LsmPlan {
+    /// Sets what the next execve(2) of the calling thread switches to.
+    ///
+    /// `proc_root` is checked to be the root of a procfs first, so that a fake one cannot swallow
+    /// the write.
+    pub fn apply(&self, proc_root: impl AsFd) -> Result<()> {
+        if self.apparmor.is_none() && self.selinux.is_none() {
+            return Ok(());
+        }
+        procfs::verify_root(&proc_root)?;
+        if let Some(profile) = &self.apparmor {
+            let command = format!("exec {profile}");
+            // Beside another module only the own directory (kernel 5.8) is certain to be AppArmor's.
+            let result = match procfs::write(&proc_root, Base::Thread, "attr/apparmor/exec", &command) {
+                Err(Errno::ENOENT) if !has_own_directory(&proc_root) => {
+                    procfs::write(&proc_root, Base::Thread, "attr/exec", &command)
+                }
+                result => result,
+            };
+            result.map_err(|errno| {
+                let error = Error::sys(errno, format!("switching to the AppArmor profile {profile:?}"));
+                match errno {
+                    Errno::ENOENT => {
+                        error.hint("the profile is not loaded: see aa-status and apparmor_parser")
+                    }
+                    _ => error,
+                }
+            })?;
+        }
+        if let Some(label) = &self.selinux {
+            procfs::write(&proc_root, Base::Thread, "attr/exec", label)
+                .map_err(|errno| Error::sys(errno, format!("switching to the SELinux label {label:?}")))?;
+        }
+        Ok(())
+    }
+
+    /// The SELinux label, which a session keyring gets as well.
+    pub fn selinux(&self) -> Option<&str> {
+        self.selinux.as_deref()
+    }
+}
+
+/// ENOENT of a write may mean the profile or the file; the file's directory tells them apart.
+fn has_own_directory(proc_root: impl AsFd) -> bool {
+    procfs::open(proc_root, Base::Thread, "attr/apparmor", nix::fcntl::OFlag::O_PATH).is_ok()
+}
+
+/// Sets (or with `None` clears) the SELinux label of keys that the calling thread makes.
+pub(super) fn set_key_label(proc_root: impl AsFd, label: Option<&str>) -> Result<()> {
+    procfs::write(proc_root, Base::Thread, "attr/keycreate", label.unwrap_or_default())
+        .doing(|| format!("setting the SELinux label {:?} for new keys", label.unwrap_or_default()))
+}
+
+/// Checks `linux.mountLabel`, which goes between quotes into mount options.
+pub fn plan_mount_label(spec: Option<&str>) -> Result<Option<String>> {
+    label("linux.mountLabel", spec)
+}
+
+/// Whether a new mount of type `fstype` takes `linux.mountLabel` as its context.
+///
+/// Types whose labels come from the policy, and binds, do not; as in runc.
+pub fn takes_label(fstype: &str) -> bool {
+    !matches!(fstype, "" | "none" | "bind" | "proc" | "sysfs" | "mqueue" | "cgroup" | "cgroup2")
+}
+
+/// `data` of a mount with the label added where its type takes one.
+pub fn mount_data(fstype: &str, data: &str, label: Option<&str>) -> String {
+    match label {
+        Some(label) if takes_label(fstype) && data.is_empty() => format!("context=\"{label}\""),
+        Some(label) if takes_label(fstype) => format!("{data},context=\"{label}\""),
+        _ => data.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOTH: Enabled = Enabled { apparmor: true, selinux: true };
+    const NONE: Enabled = Enabled { apparmor: false, selinux: false };
+
+    #[test]
+    fn confinement_is_never_dropped_silently() {
+        let text = |err: Error| (err.kind(), err.to_string());
+        let (kind, err) = text(plan(Some("docker-default"), None, NONE).unwrap_err());
+        assert_eq!(kind, crate::Kind::Unsupported);
+        assert!(err.contains("AppArmor is not enabled"), "{err}");
+        let (_, err) = text(plan(None, Some("a:b:c:s0"), NONE).unwrap_err());
+        assert!(err.contains("SELinux is not enabled"), "{err}");
+        assert_eq!(plan(Some("unconfined"), None, NONE).unwrap(), LsmPlan::default());
+        assert_eq!(plan(Some(""), Some(""), NONE).unwrap(), LsmPlan::default());
+        let plan = plan(Some("unconfined"), Some("a:b:c:s0:c1,c2"), BOTH).unwrap();
+        assert_eq!(plan.apparmor.as_deref(), Some("unconfined"));
+        assert_eq!(plan.selinux(), Some("a:b:c:s0:c1,c2"));
+    }
+
+    #[test]
+    fn labels_cannot_smuggle_commands_or_options() {
+        for text in ["a\nb", "a\0", "a\",exec=\"x"] {
+            assert!(plan(Some(text), None, BOTH).is_err(), "{text:?}");
+            assert!(plan_mount_label(Some(text)).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn mount_options_get_the_context() {
+        let label = Some("system_u:object_r:container_file_t:s0:c1,c2");
+        assert_eq!(
+            mount_data("tmpfs", "size=64k", label),
+            "size=64k,context=\"system_u:object_r:container_file_t:s0:c1,c2\""
+        );
+        assert_eq!(mount_data("devpts", "", Some("l")), "context=\"l\"");
+        for fstype in ["proc", "sysfs", "mqueue", "cgroup2", "bind", ""] {
+            assert_eq!(mount_data(fstype, "x", label), "x");
+        }
+        assert_eq!(mount_data("tmpfs", "x", None), "x");
+    }
+}
