@@ -3,6 +3,7 @@
 //! `spec` is read, `plan` checks it and turns it into data, `process` walks the plan, `state`
 //! remembers. Nothing here prints, parses a command line or knows of images, networks or machines.
 
+pub mod cgroup;
 pub mod error;
 pub mod spec;
 pub mod sys;
