@@ -12,20 +12,23 @@
 //! therefore sees the old rules or the new ones, never a mixture. Nothing is pinned: the program is
 //! found by asking the cgroup, the map by asking the program.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 
-use super::devices::{ACCESS_SHIFT, DENY_SHIFT, KIND_SHIFT, MAJOR_SHIFT, Policy, RECORD_WORDS};
+use super::devices::{
+    ACCESS_SHIFT, DEFAULT_DEVICES, DENY_SHIFT, KIND_SHIFT, Kind, MAJOR_SHIFT, PTS_MAJOR, Policy, RECORD_WORDS,
+};
 use crate::error::{Context, Error, Result};
 use crate::sys::bpf::{self, Insn};
 
 const PROGRAM: bpf::Name = bpf::name("locule_devices");
 const MAP: bpf::Name = bpf::name("locule_rules");
 
-/// Tables grow in such steps; 16 hold the default devices and four rules more.
-const STEP: usize = 16;
-/// More than the verifier's limit of instructions allows nobody needs; 512 rules are 10,000 of them.
+/// Records a table has at least, and by which it grows. The default devices are in the program itself,
+/// so the common table is empty and these are room for an update. Each costs about 4 µs to load.
+const STEP: usize = 4;
+/// 10,000 instructions, well within what every kernel's verifier walks.
 const MOST: usize = 512;
 const WORD: usize = size_of::<u64>();
 
@@ -69,12 +72,13 @@ pub fn update(cgroup: BorrowedFd<'_>, policy: &Policy) -> Result<Outcome> {
         bpf::device_detach(cgroup, &found.prog).doing(|| "removing the cgroup's device program")?;
         return Ok(Outcome::Unneeded);
     }
-    match policy.table(found.capacity) {
-        Some(table) => {
-            rewrite(&found, &table).doing(|| "writing the device rules")?;
+    let records = policy.records();
+    match records.len() <= found.capacity * RECORD_WORDS {
+        true => {
+            rewrite(&found, records).doing(|| "writing the device rules")?;
             Ok(Outcome::Rewritten)
         }
-        None => load(policy)
+        false => load(policy)
             .and_then(|prog| bpf::device_attach(cgroup, &prog, Some(&found.prog)))
             .map(|()| Outcome::Attached)
             .map_err(|errno| refused(errno, policy)),
@@ -116,12 +120,13 @@ fn find(cgroup: BorrowedFd<'_>) -> nix::Result<Option<Found>> {
     Ok(None)
 }
 
-fn rewrite(found: &Found, table: &[u64]) -> nix::Result<()> {
+fn rewrite(found: &Found, mut records: Vec<u64>) -> nix::Result<()> {
+    records.resize(found.capacity * RECORD_WORDS, 0);
     let size = map_bytes(found.capacity) as u32;
     let mut value = bpf::map_read(&found.map, size)?;
     let turn = value.first_chunk().map_or(0, |word| u64::from_ne_bytes(*word)).wrapping_add(1);
     let idle = WORD + (turn & 1) as usize * table_bytes(found.capacity);
-    for (to, from) in value[idle..].chunks_exact_mut(WORD).zip(table) {
+    for (to, from) in value[idle..].chunks_exact_mut(WORD).zip(records) {
         to.copy_from_slice(&from.to_ne_bytes());
     }
     // Rewrites what readers look at by the same bytes, and only the idle table by others.
@@ -138,15 +143,17 @@ fn rewrite(found: &Found, table: &[u64]) -> nix::Result<()> {
 }
 
 fn load(policy: &Policy) -> nix::Result<OwnedFd> {
-    // The closing record, and room for an update to add some.
-    let capacity = (policy.rules.len() + 1).next_multiple_of(STEP);
-    let table = policy.table(capacity).filter(|_| capacity <= MOST).ok_or(Errno::E2BIG)?;
+    let records = policy.records();
+    let capacity = (records.len() / RECORD_WORDS).next_multiple_of(STEP).max(STEP);
+    if capacity > MOST {
+        return Err(Errno::E2BIG);
+    }
     let mut value = vec![0u8; WORD];
-    value.extend(table.iter().flat_map(|word| word.to_ne_bytes()));
+    value.extend(records.iter().flat_map(|word| word.to_ne_bytes()));
     value.resize(map_bytes(capacity), 0);
     let map = bpf::map_create(MAP, map_bytes(capacity) as u32)?;
     bpf::map_write(&map, map_bytes(capacity) as u32, &value)?;
-    bpf::prog_load(PROGRAM, &program(map.as_fd(), capacity), None)
+    bpf::prog_load(PROGRAM, &program(map.as_raw_fd(), capacity), None)
 }
 
 // Registers by what they hold.
@@ -200,12 +207,11 @@ const fn reg(op: u64, dst: u64, src: u64) -> Insn {
 
 /// The program for tables of `capacity` records.
 ///
-/// It has no branch: each record turns its match into a mask of all ones or all zeros. So the
-/// verifier walks it once, in a time that grows with its length alone, where a branch a record
-/// would have it save and compare states.
-fn program(map: BorrowedFd<'_>, capacity: usize) -> Vec<Insn> {
-    use std::os::fd::AsRawFd;
-    let mut code = Vec::with_capacity(24 + capacity * 16);
+/// It has no branch: each comparison becomes a mask of all ones or all zeros. So the verifier walks
+/// it once, in a time that grows with its length alone; with a branch a record it takes four times
+/// as long, as it saves and compares states.
+fn program(map: RawFd, capacity: usize) -> Vec<Insn> {
+    let mut code = Vec::with_capacity(64 + capacity * 15);
     code.extend([
         // struct bpf_cgroup_dev_ctx: access_type (accesses << 16 | kind), major, minor
         insn(LDX_WORD, ASKED, CONTEXT, 0, 0),
@@ -217,9 +223,27 @@ fn program(map: BorrowedFd<'_>, capacity: usize) -> Vec<Insn> {
         reg(OR, KEY, FIRST),
         insn(LDX_WORD, FIRST, CONTEXT, 8, 0),
         reg(OR, KEY, FIRST),
+        // Reading and writing are to be decided; making nodes is everyone's right.
         imm(RSH, ASKED, 16),
+        imm(AND, ASKED, 6),
         imm(MOV, DENIED, 0),
-        insn(LD_IMM64, TABLE, PSEUDO_MAP_VALUE, 0, map.as_raw_fd()),
+    ]);
+    // Default devices: all ones in HIT for pts, bit 0 of MASK for the others.
+    code.extend([reg(MOV, HIT, KEY), imm(RSH, HIT, MAJOR_SHIFT as i32)]);
+    code.extend(ones_if_equal(HIT, key_of(PTS_MAJOR)));
+    for (major, minors) in DEFAULT_DEVICES {
+        let bits = minors.iter().fold(0, |bits, minor| bits | 1 << minor);
+        // Without its six lowest bits the key tells major number and a minor number below 64.
+        code.extend([reg(MOV, FIRST, KEY), imm(RSH, FIRST, 6)]);
+        code.extend(ones_if_equal(FIRST, key_of(major) << (MAJOR_SHIFT - 6)));
+        // Shifts take the lowest six bits of their register.
+        code.extend([imm(MOV, MASK, bits), reg(RSH, MASK, KEY), reg(AND, MASK, FIRST), reg(OR, HIT, MASK)]);
+    }
+    code.extend([
+        imm(AND, HIT, 1),
+        imm(ADD, HIT, -1),
+        reg(AND, ASKED, HIT),
+        insn(LD_IMM64, TABLE, PSEUDO_MAP_VALUE, 0, map),
         insn(0, 0, 0, 0, 0),
         insn(LDX_DOUBLE, FIRST, TABLE, 0, 0),
         imm(AND, FIRST, 1),
@@ -231,12 +255,12 @@ fn program(map: BorrowedFd<'_>, capacity: usize) -> Vec<Insn> {
         code.extend([
             insn(LDX_DOUBLE, FIRST, TABLE, at, 0),
             insn(LDX_DOUBLE, MASK, TABLE, at + WORD as i16, 0),
-            // Zero on a match and else positive (the mask has 34 bits), so less one the sign tells.
             reg(MOV, HIT, FIRST),
             reg(XOR, HIT, KEY),
             reg(AND, HIT, MASK),
-            imm(ADD, HIT, -1),
-            imm(ARSH, HIT, 63),
+        ]);
+        code.extend(ones_if_zero(HIT));
+        code.extend([
             // The accesses of the record, if it matches: those it speaks of, those it denies.
             imm(RSH, FIRST, ACCESS_SHIFT as i32),
             reg(AND, FIRST, HIT),
@@ -257,4 +281,104 @@ fn program(map: BorrowedFd<'_>, capacity: usize) -> Vec<Insn> {
         insn(EXIT, 0, 0, 0, 0),
     ]);
     code
+}
+
+/// Kind and major number of a character device, as a key has them above the minor number.
+const fn key_of(major: u32) -> i32 {
+    ((Kind::Char as u32) << (KIND_SHIFT - MAJOR_SHIFT) | major) as i32
+}
+
+/// Keys and masks have 34 bits, so of zero less one alone the sign is set.
+fn ones_if_zero(register: u64) -> [Insn; 2] {
+    [imm(ADD, register, -1), imm(ARSH, register, 63)]
+}
+
+fn ones_if_equal(register: u64, value: i32) -> impl Iterator<Item = Insn> {
+    [imm(XOR, register, value)].into_iter().chain(ones_if_zero(register))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::DeviceRule;
+
+    /// Runs the program as the kernel would, with the table of `policy` in place `turn`.
+    fn run(policy: &Policy, turn: u64, kind: Kind, major: u32, minor: u32, access: u8) -> bool {
+        let mut records = policy.records();
+        let capacity = (records.len() / RECORD_WORDS).next_multiple_of(STEP).max(STEP);
+        records.resize(capacity * RECORD_WORDS, 0);
+        // The other table allows everything, to show that it is not looked at.
+        let other = Policy { rules: Vec::new(), default_allow: true };
+        let mut decoy = other.records();
+        decoy.resize(capacity * RECORD_WORDS, 0);
+        let tables = if turn & 1 == 0 { [records, decoy] } else { [decoy, records] };
+        let map: Vec<u64> = [turn].into_iter().chain(tables.concat()).collect();
+
+        let context = [u64::from(access) << 16 | kind as u64, u64::from(major), u64::from(minor)];
+        let mut regs = [0u64; 10];
+        for Insn(word) in program(0, capacity) {
+            let bytes = word.to_ne_bytes();
+            let (code, regs_byte) = (u64::from(bytes[0]), bytes[1]);
+            let (dst, src) = match cfg!(target_endian = "little") {
+                true => (regs_byte & 15, regs_byte >> 4),
+                false => (regs_byte >> 4, regs_byte & 15),
+            };
+            let off = usize::from(u16::from_ne_bytes([bytes[2], bytes[3]]));
+            let value = i32::from_ne_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]) as i64 as u64;
+            let (dst, src) = (usize::from(dst), usize::from(src));
+            let operand = if code & 8 == 0 { value } else { regs[src] };
+            regs[dst] = match code {
+                0 => continue,
+                LDX_WORD => context[off / 4],
+                LDX_DOUBLE => map[(regs[src] as usize + off) / WORD],
+                LD_IMM64 => 0,
+                EXIT => break,
+                _ => match code & 0xf0 {
+                    ADD => regs[dst].wrapping_add(operand),
+                    MUL => regs[dst].wrapping_mul(operand),
+                    OR => regs[dst] | operand,
+                    AND => regs[dst] & operand,
+                    LSH => regs[dst] << (operand & 63),
+                    RSH => regs[dst] >> (operand & 63),
+                    XOR => regs[dst] ^ operand,
+                    MOV => operand,
+                    ARSH => (regs[dst] as i64 >> (operand & 63)) as u64,
+                    other => panic!("instruction {other:#x}"),
+                },
+            };
+        }
+        assert!(regs[0] <= 1);
+        regs[0] == 1
+    }
+
+    #[test]
+    fn program_answers_as_the_policy_reads() {
+        let policies = [
+            "[]",
+            r#"[{"allow":true}]"#,
+            r#"[{"allow":true},{"allow":false,"type":"c","major":1,"access":"w"}]"#,
+            r#"[{"allow":true,"type":"c","major":10,"access":"rw"},
+                {"allow":false,"type":"c","major":10,"minor":200,"access":"w"}]"#,
+            r#"[{"allow":true,"type":"b","access":"r"},{"allow":true,"type":"b","minor":1,"access":"w"},
+                {"allow":false,"type":"b","major":8,"minor":1}, {"allow":true,"type":"c","minor":64},
+                {"allow":false,"type":"c","major":4095,"minor":1048575}, {"allow":true,"type":"c","major":0}]"#,
+        ];
+        let majors = [0, 1, 5, 8, 10, 136, 137, 4095];
+        let minors = [0, 1, 3, 5, 9, 10, 64, 67, 200, 1_048_575];
+        for text in policies {
+            let rules: Vec<DeviceRule> = serde_json::from_str(text).unwrap();
+            let policy = Policy::new(&rules).unwrap();
+            for kind in [Kind::Block, Kind::Char] {
+                for (major, minor) in majors.iter().flat_map(|a| minors.iter().map(move |i| (*a, *i))) {
+                    for access in 1..8 {
+                        let wanted = policy.decide(kind, major, minor, access);
+                        for turn in [0, 7] {
+                            let got = run(&policy, turn, kind, major, minor, access);
+                            assert_eq!(got, wanted, "{text} {kind:?} {major}:{minor} access {access}");
+                        }
+                    }
+                }
+            }
+        }
+    }
 }

@@ -20,21 +20,15 @@ const ALL: u8 = MKNOD | READ | WRITE;
 const MAX_MAJOR: u32 = (1 << 12) - 1;
 const MAX_MINOR: u32 = (1 << 20) - 1;
 
-/// The devices that every container may use, and the right to make nodes for any
-/// (runtime-spec, `config-linux.md`, default devices; the rule list of runc and crun).
-const DEFAULTS: [(Kind, Option<u32>, Option<u32>, u8); 11] = [
-    (Kind::Char, None, None, MKNOD),
-    (Kind::Block, None, None, MKNOD),
-    (Kind::Char, Some(1), Some(3), ALL), // null
-    (Kind::Char, Some(1), Some(5), ALL), // zero
-    (Kind::Char, Some(1), Some(7), ALL), // full
-    (Kind::Char, Some(1), Some(8), ALL), // random
-    (Kind::Char, Some(1), Some(9), ALL), // urandom
-    (Kind::Char, Some(5), Some(0), ALL), // tty
-    (Kind::Char, Some(5), Some(1), ALL), // console
-    (Kind::Char, Some(5), Some(2), ALL), // ptmx
-    (Kind::Char, Some(136), None, ALL),  // pts/*
+/// The character devices that every container may use, by major and minors
+/// (runtime-spec, `config-linux.md`, default devices; the list of runc and crun). No rule can take
+/// them away, as they come after all rules of the document; nor the right to make nodes for any device.
+pub(super) const DEFAULT_DEVICES: [(u32, &[u32]); 2] = [
+    (1, &[3, 5, 7, 8, 9]), // null, zero, full, random, urandom
+    (5, &[0, 1, 2]),       // tty, console, ptmx
 ];
+/// pts/*, all minors.
+pub(super) const PTS_MAJOR: u32 = 136;
 
 /// The kind of device, as the kernel numbers it (`BPF_DEVCG_DEV_*`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -60,40 +54,38 @@ pub struct Rule {
     pub access: u8,
 }
 
-/// All rules of a container, the first that speaks of an access decides on it.
+/// All rules of a container, the first that speaks of an access decides on it, after the defaults.
 ///
 /// This is the document's list turned around, as there the last one decides. Each of the accesses
 /// asked for at once (opening for reading and writing) is decided on its own, and all must be allowed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Policy {
-    /// The rules by falling weight.
+    /// The rules by falling weight, without the defaults.
     pub rules: Vec<Rule>,
     /// What holds for all else.
     pub default_allow: bool,
 }
 
 impl Policy {
-    /// Reads `resources.devices`, with the default devices allowed after (and so over) them.
+    /// Reads `resources.devices`.
     pub fn new(devices: &[DeviceRule]) -> Result<Policy> {
-        let defaults = DEFAULTS.iter().map(|&(kind, major, minor, access)| {
-            Ok(Some(Rule { allow: true, kind: Some(kind), major, minor, access }))
-        });
         let mut policy = Policy { rules: Vec::new(), default_allow: false };
-        for rule in devices.iter().map(parse).chain(defaults).rev() {
-            match rule? {
+        let mut decided = false;
+        for rule in devices.iter().rev() {
+            // Also after the last that has an effect: a wrong rule is refused wherever it stands.
+            match parse(rule)? {
                 // Devices with such numbers cannot exist.
                 None => {}
-                // Nothing below a rule for everything is ever asked.
+                Some(_) if decided => {}
                 Some(rule) if rule.is_for_all() => {
                     policy.default_allow = rule.allow;
-                    break;
+                    decided = true;
                 }
+                Some(rule) if rule.is_default() => {}
                 Some(rule) if policy.rules.iter().any(|above| above.covers(&rule)) => {}
                 Some(rule) => policy.rules.push(rule),
             }
         }
-        // The rest is checked too: a wrong rule is refused even where it has no effect.
-        devices.iter().try_for_each(|rule| parse(rule).map(drop))?;
         while policy.rules.last().is_some_and(|rule| rule.allow == policy.default_allow) {
             policy.rules.pop();
         }
@@ -105,26 +97,22 @@ impl Policy {
         self.rules.is_empty() && self.default_allow
     }
 
-    /// The table of records that the program walks, padded to `capacity` records.
-    ///
-    /// `None` where the rules and the closing record do not fit.
-    pub(super) fn table(&self, capacity: usize) -> Option<Vec<u64>> {
-        if self.rules.len() >= capacity {
-            return None;
-        }
-        let close = Rule { allow: self.default_allow, kind: None, major: None, minor: None, access: ALL };
-        let mut table: Vec<u64> = self.rules.iter().chain([&close]).flat_map(Rule::encode).collect();
-        table.resize(capacity * RECORD_WORDS, 0);
-        Some(table)
+    /// The records that the program walks.
+    pub(super) fn records(&self) -> Vec<u64> {
+        // What no record speaks of is denied, so only an allowing end is written down.
+        let end = Rule { allow: true, kind: None, major: None, minor: None, access: ALL };
+        let end = self.default_allow.then_some(&end);
+        self.rules.iter().chain(end).flat_map(Rule::encode).collect()
     }
 
     /// What the program answers; kept beside the encoding to test it against.
     #[cfg(test)]
     pub(super) fn decide(&self, kind: Kind, major: u32, minor: u32, access: u8) -> bool {
         [MKNOD, READ, WRITE].iter().filter(|bit| access & **bit != 0).all(|bit| {
-            let asked =
-                Rule { allow: true, kind: Some(kind), major: Some(major), minor: Some(minor), access: *bit };
-            self.rules.iter().find(|rule| rule.covers(&asked)).map_or(self.default_allow, |rule| rule.allow)
+            let kind = Some(kind);
+            let asked = Rule { allow: true, kind, major: Some(major), minor: Some(minor), access: *bit };
+            asked.is_default()
+                || self.rules.iter().find(|rule| rule.covers(&asked)).map_or(self.default_allow, |r| r.allow)
         })
     }
 }
@@ -143,6 +131,15 @@ pub(super) const MAJOR_SHIFT: u32 = 20;
 impl Rule {
     fn is_for_all(&self) -> bool {
         self.kind.is_none() && self.major.is_none() && self.minor.is_none() && self.access == ALL
+    }
+
+    /// Whether it speaks of nothing but what the defaults allow anyway.
+    fn is_default(&self) -> bool {
+        let listed = |major, minor| DEFAULT_DEVICES.iter().any(|d| d.0 == major && d.1.contains(&minor));
+        self.access == MKNOD
+            || self.kind == Some(Kind::Char)
+                && (self.major == Some(PTS_MAJOR)
+                    || self.major.zip(self.minor).is_some_and(|(major, minor)| listed(major, minor)))
     }
 
     /// Whether this rule speaks of everything that `other` speaks of.
@@ -223,12 +220,23 @@ mod tests {
     fn default_specification_has_the_default_devices() {
         let policy = policy(r#"[{"allow":false,"access":"rwm"}]"#);
         assert_eq!(policy, Policy::new(&[]).unwrap());
-        assert_eq!(policy.rules.len(), DEFAULTS.len());
+        assert!(policy.rules.is_empty());
         assert!(policy.decide(Kind::Char, 1, 3, READ | WRITE));
         assert!(policy.decide(Kind::Char, 136, 5, ALL));
         assert!(policy.decide(Kind::Block, 8, 0, MKNOD));
         assert!(!policy.decide(Kind::Block, 8, 0, READ));
         assert!(!policy.decide(Kind::Char, 10, 200, READ));
+        assert!(!policy.decide(Kind::Char, 5, 3, READ));
+    }
+
+    #[test]
+    fn default_devices_cannot_be_denied() {
+        let policy = policy(r#"[{"allow":true},{"allow":false,"type":"c","major":1,"minor":5}]"#);
+        assert!(policy.allows_all());
+        let policy = self::policy(r#"[{"allow":true},{"allow":false,"type":"c","major":1,"access":"w"}]"#);
+        assert!(policy.decide(Kind::Char, 1, 5, WRITE));
+        assert!(!policy.decide(Kind::Char, 1, 11, WRITE));
+        assert!(policy.decide(Kind::Char, 1, 11, READ));
     }
 
     #[test]
@@ -260,6 +268,9 @@ mod tests {
             {"allow":true,"type":"c","major":1,"minor":5,"access":"rwm"},
             {"allow":true,"type":"c","major":136,"minor":-1,"access":"rwm"}]"#;
         assert_eq!(policy(docker), Policy::new(&[]).unwrap());
+        let doubled = r#"[{"allow":true,"type":"b","major":8,"minor":0,"access":"r"},
+            {"allow":true,"type":"b","major":8,"access":"rw"}]"#;
+        assert_eq!(policy(doubled).rules.len(), 1);
     }
 
     #[test]
@@ -278,13 +289,13 @@ mod tests {
     }
 
     #[test]
-    fn table_ends_with_the_default_and_has_a_limit() {
-        let policy = Policy::new(&[]).unwrap();
-        assert!(policy.table(DEFAULTS.len()).is_none());
-        let table = policy.table(16).unwrap();
-        assert_eq!(table.len(), 16 * RECORD_WORDS);
-        let close = DEFAULTS.len() * RECORD_WORDS;
-        assert_eq!(table[close], (7 | 7 << DENY_SHIFT) << ACCESS_SHIFT);
-        assert_eq!(table[close + 1], 0);
+    fn records_hold_key_accesses_and_mask() {
+        assert!(Policy::new(&[]).unwrap().records().is_empty());
+        let policy = policy(r#"[{"allow":true},{"allow":false,"type":"c","major":10,"access":"w"}]"#);
+        let access = u64::from(WRITE);
+        let deny =
+            (2 << KIND_SHIFT) | (10 << MAJOR_SHIFT) | ((access | access << DENY_SHIFT) << ACCESS_SHIFT);
+        let mask = (3 << KIND_SHIFT) | (0xfff << MAJOR_SHIFT);
+        assert_eq!(policy.records(), [deny, mask, 7 << ACCESS_SHIFT, 0]);
     }
 }
