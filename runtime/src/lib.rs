@@ -4,8 +4,23 @@
 //! remembers. Nothing here prints, parses a command line or knows of images, networks or machines.
 
 pub mod attrs;
+pub mod cgroup;
+pub mod container;
 pub mod error;
+pub mod plan;
+pub mod process;
+pub mod procfs;
+pub mod report;
+pub mod rootfs;
+pub mod seccomp;
 pub mod spec;
+pub mod state;
 pub mod sys;
+pub mod time;
 
+pub use container::{Container, delete};
 pub use error::{Error, Kind, Result};
+pub use process::create::{CreateRequest, create};
+pub use process::exec::{ExecRequest, exec};
+pub use process::run::{RunRequest, run};
+pub use state::Store;

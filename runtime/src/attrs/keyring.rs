@@ -4,12 +4,12 @@
 //! there is nothing to protect.
 
 use std::ffi::CString;
-use std::os::fd::AsFd;
 
 use nix::errno::Errno;
 
 use super::{Warnings, lsm};
 use crate::error::{Context, Error, Result};
+use crate::procfs::Proc;
 use crate::sys::keyring as sys;
 
 /// Permission bits that let a later `exec` find the keyring by name: search, by the owner ...
@@ -33,8 +33,8 @@ pub fn plan(id: &str, label: Option<&str>) -> Result<Keyring> {
 
 impl Keyring {
     /// For `create`: makes the keyring the session keyring and lets it be found by `exec`.
-    pub fn create(&self, proc_root: impl AsFd, new_user_namespace: bool) -> Result<Warnings> {
-        let serial = match self.enter(&proc_root)? {
+    pub fn create(&self, proc: &Proc, new_user_namespace: bool) -> Result<Warnings> {
+        let serial = match self.enter(proc)? {
             Ok(serial) => serial,
             Err(warnings) => return Ok(warnings),
         };
@@ -47,18 +47,18 @@ impl Keyring {
     }
 
     /// For `exec`: makes the container's keyring the session keyring.
-    pub fn join(&self, proc_root: impl AsFd) -> Result<Warnings> {
-        Ok(self.enter(&proc_root)?.err().unwrap_or_default())
+    pub fn join(&self, proc: &Proc) -> Result<Warnings> {
+        Ok(self.enter(proc)?.err().unwrap_or_default())
     }
 
     /// The serial number, or the warning when this kernel has no keyrings.
-    fn enter(&self, proc_root: impl AsFd) -> Result<Result<i32, Warnings>> {
+    fn enter(&self, proc: &Proc) -> Result<Result<i32, Warnings>> {
         if self.label.is_some() {
-            lsm::set_key_label(&proc_root, self.label.as_deref())?;
+            lsm::set_key_label(proc, self.label.as_deref())?;
         }
         let joined = sys::join_session(&self.name);
         if self.label.is_some() {
-            lsm::set_key_label(&proc_root, None)?;
+            lsm::set_key_label(proc, None)?;
         }
         match joined {
             Ok(serial) => Ok(Ok(serial)),

@@ -4,13 +4,11 @@
 //! CVE-2025-52881). Never loads a profile or a policy, and never runs unconfined what asked for
 //! confinement.
 
-use std::os::fd::AsFd;
-
 use nix::errno::Errno;
 use nix::sys::statfs::{FsType, statfs};
 
-use super::procfs::{self, Base};
 use crate::error::{Context, Error, Result};
+use crate::procfs::{Base, Proc};
 
 /// `SELINUX_MAGIC` (linux/magic.h).
 const SELINUX_MAGIC: i64 = 0xf97c_ff8c;
@@ -78,20 +76,13 @@ fn label(field: &str, text: Option<&str>) -> Result<Option<String>> {
 
 impl LsmPlan {
     /// Sets what the next execve(2) of the calling thread switches to.
-    ///
-    /// `proc_root` is checked to be the root of a procfs first, so that a fake one cannot swallow
-    /// the write.
-    pub fn apply(&self, proc_root: impl AsFd) -> Result<()> {
-        if self.apparmor.is_none() && self.selinux.is_none() {
-            return Ok(());
-        }
-        procfs::verify_root(&proc_root)?;
+    pub fn apply(&self, proc: &Proc) -> Result<()> {
         if let Some(profile) = &self.apparmor {
             let command = format!("exec {profile}");
             // Beside another module only the own directory (kernel 5.8) is certain to be AppArmor's.
-            let result = match procfs::write(&proc_root, Base::Thread, "attr/apparmor/exec", &command) {
-                Err(Errno::ENOENT) if !has_own_directory(&proc_root) => {
-                    procfs::write(&proc_root, Base::Thread, "attr/exec", &command)
+            let result = match proc.write(Base::Thread, "attr/apparmor/exec", &command) {
+                Err(Errno::ENOENT) if !has_own_directory(proc) => {
+                    proc.write(Base::Thread, "attr/exec", &command)
                 }
                 result => result,
             };
@@ -106,10 +97,15 @@ impl LsmPlan {
             })?;
         }
         if let Some(label) = &self.selinux {
-            procfs::write(&proc_root, Base::Thread, "attr/exec", label)
+            proc.write(Base::Thread, "attr/exec", label)
                 .map_err(|errno| Error::sys(errno, format!("switching to the SELinux label {label:?}")))?;
         }
         Ok(())
+    }
+
+    /// Whether nothing is to be switched.
+    pub fn is_empty(&self) -> bool {
+        self.apparmor.is_none() && self.selinux.is_none()
     }
 
     /// The SELinux label, which a session keyring gets as well.
@@ -119,13 +115,13 @@ impl LsmPlan {
 }
 
 /// ENOENT of a write may mean the profile or the file; the file's directory tells them apart.
-fn has_own_directory(proc_root: impl AsFd) -> bool {
-    procfs::open(proc_root, Base::Thread, "attr/apparmor", nix::fcntl::OFlag::O_PATH).is_ok()
+fn has_own_directory(proc: &Proc) -> bool {
+    proc.open(Base::Thread, "attr/apparmor", nix::fcntl::OFlag::O_PATH).is_ok()
 }
 
 /// Sets (or with `None` clears) the SELinux label of keys that the calling thread makes.
-pub(super) fn set_key_label(proc_root: impl AsFd, label: Option<&str>) -> Result<()> {
-    procfs::write(proc_root, Base::Thread, "attr/keycreate", label.unwrap_or_default())
+pub(super) fn set_key_label(proc: &Proc, label: Option<&str>) -> Result<()> {
+    proc.write(Base::Thread, "attr/keycreate", label.unwrap_or_default())
         .doing(|| format!("setting the SELinux label {:?} for new keys", label.unwrap_or_default()))
 }
 

@@ -10,7 +10,6 @@ pub mod lsm;
 pub mod memory_policy;
 pub mod netdev;
 pub mod oom;
-pub mod procfs;
 pub mod rdt;
 pub mod rlimits;
 pub mod sched;

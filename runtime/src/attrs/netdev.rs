@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use nix::errno::Errno;
 
 use crate::error::{Context, Error, Result};
+use crate::procfs::Proc;
 use crate::spec;
 use crate::sys::netlink::{self, Message, Request, Socket, u32_at};
 
@@ -71,11 +72,12 @@ fn valid_name(name: &str) -> bool {
 ///
 /// Name and namespace change in one request, so that no name is taken in between. If one fails,
 /// those before it are put back. `proc_root` is a procfs handle of the host.
-pub fn attach(devices: &[Device], ns: impl AsFd, proc_root: impl AsFd) -> Result<()> {
+pub fn attach(devices: &[Device], ns: impl AsFd, proc: &Proc) -> Result<()> {
     if devices.is_empty() {
         return Ok(());
     }
-    let home = netlink::own_namespace(&proc_root).doing(|| "opening the runtime's network namespace")?;
+    let home = netlink::own_namespace(proc.root().doing(|| "opening procfs")?)
+        .doing(|| "opening the runtime's network namespace")?;
     let mut outer = Socket::open().doing(|| "opening a netlink socket")?;
     let mut inner = Socket::open_in(&ns, &home)
         .doing(|| "opening a netlink socket in the container's network namespace")?;

@@ -2,12 +2,10 @@
 //!
 //! Owns one number. An absent value leaves the inherited one alone (config.md, "Linux Process").
 
-use std::os::fd::AsFd;
-
 use nix::errno::Errno;
 
-use super::procfs::{self, Base};
 use crate::error::{Error, Result};
+use crate::procfs::{Base, Proc};
 
 const FILE: &str = "oom_score_adj";
 
@@ -31,11 +29,11 @@ impl OomScore {
     ///
     /// A score below the process's floor takes CAP_SYS_RESOURCE; where that is refused and the
     /// score is what the process has already, nothing is wrong.
-    pub fn apply(self, proc_root: impl AsFd) -> Result<()> {
-        match procfs::write(&proc_root, Base::Own, FILE, &self.0.to_string()) {
+    pub fn apply(self, proc: &Proc, base: Base) -> Result<()> {
+        match proc.write(base, FILE, &self.0.to_string()) {
             Ok(()) => Ok(()),
             Err(errno @ (Errno::EACCES | Errno::EPERM)) => {
-                let current = procfs::read(&proc_root, Base::Own, FILE).unwrap_or_default();
+                let current = proc.read(base, FILE).unwrap_or_default();
                 if current.trim().parse() == Ok(self.0) {
                     return Ok(());
                 }

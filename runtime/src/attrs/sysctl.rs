@@ -3,12 +3,11 @@
 //! Owns the list of keys that are namespaced. Never writes a sysctl that the host would feel.
 
 use std::collections::BTreeMap;
-use std::os::fd::AsFd;
 
 use nix::errno::Errno;
 
-use super::procfs::{self, Base};
 use crate::error::{Error, Result};
+use crate::procfs::{Base, Proc};
 
 /// System V IPC keys of the ipc namespace; `fs.mqueue.*` belongs to it as well.
 const IPC: [&str; 8] = [
@@ -97,11 +96,11 @@ fn path_of(key: &str) -> Option<String> {
 /// Writes them inside the container's namespaces, before /proc/sys is made read-only there.
 ///
 /// The procfs handle must show /proc/sys, so it is not one with `subset=pid`.
-pub fn apply(list: &[Sysctl], proc_root: impl AsFd) -> Result<()> {
+pub fn apply(list: &[Sysctl], proc: &Proc) -> Result<()> {
     for entry in list {
         // With the newline an empty value is still a write.
         let text = format!("{}\n", entry.value);
-        procfs::write(&proc_root, Base::Sys, &entry.path, &text).map_err(|errno| {
+        proc.write(Base::Sys, &entry.path, &text).map_err(|errno| {
             let error = Error::sys(errno, format!("setting sysctl {} to {:?}", entry.path, entry.value));
             match errno {
                 Errno::ENOENT => error.hint("this kernel has no such sysctl in the container's namespaces"),

@@ -4,12 +4,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::os::fd::AsFd;
 
 use nix::errno::Errno;
 
-use super::procfs::{self, Base};
 use crate::error::{Error, Result};
+use crate::procfs::{Base, Proc};
 use crate::spec::TimeOffset;
 
 /// KTIME_SEC_MAX / 2, beyond which the kernel refuses an offset.
@@ -48,8 +47,8 @@ pub fn plan(spec: &BTreeMap<String, TimeOffset>) -> Result<Option<Offsets>> {
 impl Offsets {
     /// Writes the offsets for the time namespace that the calling process has unshared and that no
     /// process has entered yet; after that the kernel answers EACCES.
-    pub fn apply(&self, proc_root: impl AsFd) -> Result<()> {
-        procfs::write(proc_root, Base::Own, "timens_offsets", &self.0).map_err(|errno| {
+    pub fn apply(&self, proc: &Proc) -> Result<()> {
+        proc.write(Base::Own, "timens_offsets", &self.0).map_err(|errno| {
             let error = Error::sys(errno, "setting linux.timeOffsets");
             match errno {
                 Errno::ERANGE => error.hint("a clock of the container would be negative or out of range"),

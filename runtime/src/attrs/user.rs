@@ -9,8 +9,8 @@ use nix::errno::Errno;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Uid, setresgid, setresuid};
 
-use super::procfs::{self, Base};
 use crate::error::{Context, Error, Result};
+use crate::procfs::{Base, Proc};
 use crate::spec::User;
 use crate::sys::prctl;
 
@@ -88,11 +88,11 @@ impl UserPlan {
     ///
     /// Where the user namespace denies setgroups(2) (user_namespaces(7)) the inherited groups stay,
     /// and asking for additional ones is an error, as in runc.
-    pub fn apply(&self, proc_root: impl AsFd) -> Result<()> {
+    pub fn apply(&self, proc: &Proc) -> Result<()> {
         match prctl::set_groups(&self.groups) {
             Ok(()) => {}
-            Err(Errno::EPERM) if setgroups_denied(&proc_root) && self.groups.is_empty() => {}
-            Err(Errno::EPERM) if setgroups_denied(&proc_root) => {
+            Err(Errno::EPERM) if setgroups_denied(proc) && self.groups.is_empty() => {}
+            Err(Errno::EPERM) if setgroups_denied(proc) => {
                 return Err(Error::sys(Errno::EPERM, "setting process.user.additionalGids").hint(
                     "a rootless container with one mapped group cannot have any: \
                      map a range of groups or remove them",
@@ -124,8 +124,8 @@ fn unmapped(errno: Errno, what: &str, id: u32) -> Error {
     }
 }
 
-fn setgroups_denied(proc_root: impl AsFd) -> bool {
-    procfs::read(proc_root, Base::Own, "setgroups").is_ok_and(|text| text.trim() == "deny")
+fn setgroups_denied(proc: &Proc) -> bool {
+    proc.read(Base::Own, "setgroups").is_ok_and(|text| text.trim() == "deny")
 }
 
 /// Gives stdin, stdout and stderr to the workload's user, so that it can open them again by

@@ -79,3 +79,10 @@ pub fn write_at(dir: impl AsFd, name: impl AsRef<Path>, text: &str) -> nix::Resu
         }
     }
 }
+
+/// The `CLONE_NEW*` flag of the namespace that `fd` refers to (ioctl_ns(2), NS_GET_NSTYPE, 4.11).
+pub fn namespace_kind(fd: impl AsFd) -> nix::Result<u64> {
+    const NS_GET_NSTYPE: libc::Ioctl = 0xb703;
+    // SAFETY: the request takes no argument.
+    Errno::result(unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), NS_GET_NSTYPE) }).map(|kind| kind as u64)
+}

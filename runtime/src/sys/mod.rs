@@ -5,9 +5,16 @@
 
 #![allow(unsafe_code)]
 
+pub mod bpf;
 pub mod caps;
+pub mod clone;
 pub mod fs;
 pub mod keyring;
+pub mod mount;
 pub mod netlink;
 pub mod prctl;
+pub mod process;
 pub mod sched;
+pub mod seccomp;
+pub mod socket;
+pub mod tty;

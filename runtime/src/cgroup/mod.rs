@@ -1,0 +1,218 @@
+//! The container's cgroup: where it lies, making it, limits, freezing, killing, watching, statistics.
+//!
+//! Owns one directory below a cgroup2 mount by descriptor, through the kernel alone (`cgroupfs`) or
+//! through a systemd scope. It never touches cgroup v1 and never takes over a cgroup in use.
+//!
+//! The life of a container in calls:
+//!
+//! ```text
+//! let location = Location::resolve(&request, cgroup::own)?;     where (no system call, or one file)
+//! let limits   = plan(&resources, Purpose::Create)?;            what (pure; limits.warnings to show)
+//! let prepared = cgroup::prepare(mount, &location, &limits, &annotations)?;
+//!     prepared.fd()          for clone3's CLONE_INTO_CGROUP; None with systemd or without a cgroup
+//! let cgroup   = prepared.attach(pid)?;                         systemd makes the scope around pid
+//!     cgroup.apply(&limits)  all limits and the device program
+//!     cgroup.record()        into the state file
+//!     cgroup.undo()          where the creation fails after all
+//!
+//! let cgroup   = Cgroup::open(mount, &record)?;                 None where it is gone or was never
+//!     cgroup.update(&limits), freeze, thaw, kill_all, pids, stats, watch, exec_fd, remove
+//! ```
+
+mod apply;
+mod control;
+mod create;
+mod device_program;
+mod devices;
+mod fs;
+mod join;
+mod path;
+mod plan;
+mod plan_io;
+pub mod stats;
+mod watch;
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use serde::{Deserialize, Serialize};
+
+pub use device_program::Outcome as DeviceOutcome;
+pub use devices::{Kind as DeviceKind, Policy as DevicePolicy, Rule as DeviceRule};
+pub use path::{Location, Request, Unit, own_cgroup};
+pub use plan::{Limits, OnFailure, Purpose, Value, Write, plan, weight_of_shares};
+pub use watch::{Event, MemoryEvents, Watch};
+
+use crate::error::{Context, Error, Result};
+
+/// Where the cgroup2 file system is mounted on every host that locule supports.
+pub const MOUNT: &str = "/sys/fs/cgroup";
+
+/// Who makes the cgroup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Manager {
+    /// This process, by mkdir.
+    Cgroupfs,
+    /// systemd, as a transient scope.
+    Systemd {
+        /// The user's systemd rather than the system's.
+        user: bool,
+    },
+    /// Nobody: the container stays in the cgroup of the caller.
+    Disabled,
+}
+
+/// What a later command needs to find the cgroup again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Who made it.
+    pub manager: Manager,
+    /// The path below the mount, beginning with `/`.
+    pub path: PathBuf,
+    /// The scope, with systemd.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<Unit>,
+}
+
+/// A cgroup that is ours.
+#[derive(Debug)]
+pub struct Cgroup {
+    fd: OwnedFd,
+    mount: PathBuf,
+    record: Record,
+    made: Vec<PathBuf>,
+}
+
+/// The caller's own cgroup, for [`Location::resolve`].
+pub fn own() -> Result<PathBuf> {
+    own_cgroup(&std::fs::read_to_string("/proc/self/cgroup").doing(|| "reading /proc/self/cgroup")?)
+}
+
+/// What stands ready before the container's first process exists.
+#[derive(Debug)]
+pub enum Prepared {
+    /// An empty cgroup to clone into; removed again if this is dropped.
+    Made(Made),
+    /// No cgroup of its own.
+    None,
+}
+
+/// A new cgroup that still counts as a trial.
+#[derive(Debug)]
+pub struct Made {
+    new: create::New,
+    mount: PathBuf,
+    manager: Manager,
+}
+
+/// Makes what must exist before the container's first process.
+pub fn prepare(mount: &Path, location: &Location, limits: &Limits) -> Result<Prepared> {
+    match location.manager {
+        Manager::Disabled => Ok(Prepared::None),
+        Manager::Systemd { .. } => Err(Error::unsupported("the systemd cgroup manager")),
+        Manager::Cgroupfs => match create::create(mount, location, limits)? {
+            Some(new) => {
+                Ok(Prepared::Made(Made { new, mount: mount.to_path_buf(), manager: location.manager }))
+            }
+            None => Ok(Prepared::None),
+        },
+    }
+}
+
+impl Prepared {
+    /// The directory to clone into.
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Prepared::Made(made) => Some(made.new.fd.as_fd()),
+            Prepared::None => None,
+        }
+    }
+
+    /// The cgroup with `pid` in it: there already after `CLONE_INTO_CGROUP`, moved by systemd otherwise.
+    pub fn attach(self, pid: i32) -> Result<Option<Cgroup>> {
+        let _ = pid;
+        match self {
+            Prepared::None => Ok(None),
+            Prepared::Made(made) => {
+                let record = Record { manager: made.manager, path: made.new.path, unit: None };
+                Ok(Some(Cgroup { fd: made.new.fd, mount: made.mount, record, made: made.new.made.keep() }))
+            }
+        }
+    }
+}
+
+impl Cgroup {
+    /// The cgroup of `record`; `None` where the container has none or it is gone.
+    pub fn open(mount: &Path, record: &Record) -> Result<Option<Cgroup>> {
+        if record.manager == Manager::Disabled {
+            return Ok(None);
+        }
+        let root = fs::open_mount(mount)?;
+        let fd = match fs::open_dir(root.as_fd(), &record.path) {
+            Ok(fd) => fd,
+            Err(Errno::ENOENT | Errno::ENODEV) => return Ok(None),
+            Err(errno) => return Err(Error::sys(errno, format!("opening cgroup {}", record.path.display()))),
+        };
+        Ok(Some(Cgroup { fd, mount: mount.to_path_buf(), record: record.clone(), made: Vec::new() }))
+    }
+
+    /// What a later command needs to find it again.
+    pub fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// The path below the mount.
+    pub fn path(&self) -> &Path {
+        &self.record.path
+    }
+
+    /// Makes all limits of a plan for [`Purpose::Create`].
+    pub fn apply(&self, limits: &Limits) -> Result<()> {
+        if let Some(policy) = &limits.devices {
+            match device_program::attach(self.as_fd(), policy) {
+                // As runc: in a user namespace nobody may load programs, and the host's rules hold.
+                Err(err) if err.errno() == Some(Errno::EPERM) && in_user_namespace() => {}
+                other => {
+                    other?;
+                }
+            }
+        }
+        apply::write_all(self.as_fd(), self.path(), &limits.writes)
+    }
+
+    /// Makes the changes of a plan for [`Purpose::Update`].
+    pub fn update(&self, limits: &Limits) -> Result<()> {
+        apply::change_all(self.as_fd(), self.path(), &limits.writes, limits.check_memory)?;
+        if let Some(policy) = &limits.devices {
+            match device_program::update(self.as_fd(), policy) {
+                Err(err) if err.errno() == Some(Errno::EPERM) && in_user_namespace() => {}
+                other => {
+                    other?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what was made for a container that failed, and nothing else.
+    pub fn undo(self) {
+        if let Ok(root) = fs::open_mount(&self.mount) {
+            create::undo(root.as_fd(), &self.made);
+        }
+    }
+}
+
+impl AsFd for Cgroup {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Whether this process is in a user namespace other than the host's.
+fn in_user_namespace() -> bool {
+    // The initial one maps all ids onto themselves.
+    std::fs::read_to_string("/proc/self/uid_map")
+        .is_ok_and(|map| !map.split_whitespace().eq(["0", "0", "4294967295"]))
+}

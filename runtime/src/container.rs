@@ -1,0 +1,348 @@
+//! A container as later calls find it: status, start, signals, pause, update, deletion.
+//!
+//! Owns nothing between calls; everything comes from the entry in the state root and the kernel.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::Signal;
+
+use crate::attrs::rdt;
+use crate::cgroup::{self, Cgroup, Purpose};
+use crate::error::{Context, Error, Kind, Result};
+use crate::process::channel::{Channel, Message};
+use crate::process::create::DEATH;
+use crate::process::hooks;
+use crate::report::{self, Report, Status};
+use crate::spec::{Resources, Spec};
+use crate::state::{Entry, GATE, State, Store};
+use crate::sys::clone::{pidfd_open, pidfd_signal};
+use crate::sys::socket;
+
+/// A container of a state root.
+#[derive(Debug)]
+pub struct Container {
+    entry: Entry,
+    state: State,
+}
+
+impl Container {
+    /// Finds container `id`.
+    pub fn load(store: &Store, id: &str) -> Result<Container> {
+        let entry = store.entry(id)?;
+        let state = entry.load()?;
+        Ok(Container { entry, state })
+    }
+
+    /// What is remembered of it.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Its document, as it was at `create`.
+    pub fn config(&self) -> Result<Spec> {
+        self.entry.config()
+    }
+
+    /// Its status now.
+    pub fn status(&self) -> Result<Status> {
+        let Some(init) = &self.state.init else {
+            return Ok(if self.state.complete { Status::Stopped } else { Status::Creating });
+        };
+        if !init.alive() {
+            return Ok(Status::Stopped);
+        }
+        if !self.state.complete {
+            return Ok(Status::Creating);
+        }
+        if self.cgroup()?.is_some_and(|cgroup| cgroup.is_frozen().unwrap_or(false)) {
+            return Ok(Status::Paused);
+        }
+        Ok(if self.entry.has_gate()? { Status::Created } else { Status::Running })
+    }
+
+    /// Its state document.
+    pub fn report(&self) -> Result<Report> {
+        let status = self.status()?;
+        let pid = match (status, &self.state.init) {
+            (Status::Stopped, _) | (_, None) => 0,
+            (_, Some(init)) => init.pid,
+        };
+        Ok(Report {
+            oci_version: self.state.oci_version.clone(),
+            id: self.state.id.clone(),
+            pid,
+            status,
+            bundle: self.state.bundle.display().to_string(),
+            rootfs: self.state.rootfs.display().to_string(),
+            created: self.state.created.clone(),
+            annotations: self.state.annotations.clone(),
+            owner: owner_name(self.state.owner),
+        })
+    }
+
+    /// Its cgroup, where it has one that still exists.
+    pub fn cgroup(&self) -> Result<Option<Cgroup>> {
+        match &self.state.cgroup {
+            Some(record) => Cgroup::open(Path::new(cgroup::MOUNT), record),
+            None => Ok(None),
+        }
+    }
+
+    fn needed_cgroup(&self, act: &str) -> Result<Cgroup> {
+        self.cgroup()?.ok_or_else(|| {
+            Error::new(
+                Kind::Unsupported,
+                format!("cannot {act} container {:?}: it has no cgroup", self.state.id),
+            )
+            .hint("create it with a cgroup manager")
+        })
+    }
+
+    /// A pidfd of the living init.
+    pub fn init(&self) -> Result<(i32, OwnedFd)> {
+        let gone = || Error::new(Kind::NotRunning, "container not running");
+        let init = self.state.init.as_ref().ok_or_else(gone)?;
+        let pidfd = match pidfd_open(init.pid) {
+            Ok(fd) => fd,
+            Err(Errno::ESRCH | Errno::EINVAL) => return Err(gone()),
+            Err(errno) => return Err(errno).doing(|| format!("opening process {}", init.pid)),
+        };
+        // Only now is the number pinned: check that it still means the same process.
+        if init.alive() { Ok((init.pid, pidfd)) } else { Err(gone()) }
+    }
+
+    /// Opens the gate: returns once the workload is executed, or with the reason why it was not.
+    pub fn start(&mut self) -> Result<()> {
+        let lock = self.entry.lock()?;
+        self.state = self.entry.load()?;
+        let id = &self.state.id;
+        match self.status()? {
+            Status::Created => {}
+            Status::Stopped => {
+                return Err(Error::new(
+                    Kind::State,
+                    format!("cannot start container {id:?}: it has stopped"),
+                ));
+            }
+            status => {
+                return Err(Error::new(
+                    Kind::State,
+                    format!("cannot start container {id:?}: it is {} already", status.word()),
+                ));
+            }
+        }
+        let doing = || format!("starting container {id:?}");
+        let channel = Channel::over(socket::connect_at(self.entry.dir(), GATE).doing(doing)?);
+        // From here on it counts as started; init ends if no word follows.
+        self.entry.remove_gate()?;
+        channel.send(&Message::Proceed(false))?;
+        if let Some(Message::Failed(err)) = channel.recv()? {
+            return Err(err);
+        }
+        drop(lock);
+        self.run_poststart()
+    }
+
+    /// Runs the `poststart` hooks; if one fails the container is stopped (runtime.md, lifecycle, step 9).
+    pub fn run_poststart(&self) -> Result<()> {
+        let (true, Some(init)) = (self.state.poststart, &self.state.init) else { return Ok(()) };
+        let hooks = self.config()?.hooks.unwrap_or_default().poststart;
+        let text = report::for_hooks(&self.state, init.pid, "running");
+        hooks::run("poststart", &hooks, &text).inspect_err(|_| {
+            let _ = self.kill_everything();
+        })
+    }
+
+    /// Sends `signal` to init, or with `all` to every process of the container.
+    pub fn kill(&self, signal: i32, all: bool) -> Result<()> {
+        let doing = || format!("sending signal {signal} to container {:?}", self.state.id);
+        if all || (signal == libc::SIGKILL && !self.state.own_pid_namespace) {
+            // Without a pid namespace of its own the end of init ends nobody else.
+            if let Some(cgroup) = self.cgroup()? {
+                let known = Signal::try_from(signal);
+                return match known {
+                    Ok(known) => cgroup.kill_all(known).map_err(|err| err.context(doing())),
+                    Err(_) => cgroup
+                        .pids(true)?
+                        .into_iter()
+                        .filter_map(|pid| pidfd_open(pid).ok())
+                        .try_for_each(|fd| pidfd_signal(&fd, signal).doing(doing)),
+                };
+            }
+            if all && self.status()? == Status::Stopped {
+                return Ok(());
+            }
+        }
+        let (_, pidfd) = self.init()?;
+        match pidfd_signal(&pidfd, signal) {
+            Err(Errno::ESRCH) => Err(Error::new(Kind::NotRunning, "container not running")),
+            other => other.doing(doing),
+        }
+    }
+
+    fn kill_everything(&self) -> Result<()> {
+        if let Ok((pid, pidfd)) = self.init() {
+            let _ = pidfd_signal(&pidfd, libc::SIGKILL);
+            // A frozen process dies of SIGKILL as well on cgroup v2; only its own exit takes time.
+            if !await_exit(&pidfd).doing(|| format!("waiting for the end of process {pid}"))? {
+                return Err(Error::new(Kind::System, format!("process {pid} does not end, though killed"))
+                    .hint("it hangs in the kernel: see /proc/PID/stack"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Freezes all processes.
+    pub fn pause(&self) -> Result<()> {
+        match self.status()? {
+            Status::Running | Status::Created => self.needed_cgroup("pause")?.freeze(DEATH),
+            status => Err(Error::new(
+                Kind::State,
+                format!(
+                    "cannot pause container {:?}: container not running, it is {}",
+                    self.state.id,
+                    status.word()
+                ),
+            )),
+        }
+    }
+
+    /// Lets all processes run again.
+    pub fn resume(&self) -> Result<()> {
+        match self.status()? {
+            Status::Paused => self.needed_cgroup("resume")?.thaw(DEATH),
+            status => Err(Error::new(
+                Kind::State,
+                format!(
+                    "cannot resume container {:?}: container not paused, it is {}",
+                    self.state.id,
+                    status.word()
+                ),
+            )),
+        }
+    }
+
+    /// Pids of all processes, in the caller's pid namespace.
+    pub fn pids(&self) -> Result<Vec<i32>> {
+        match self.cgroup()? {
+            Some(cgroup) => cgroup.pids(true),
+            None => Ok(self.init().map(|(pid, _)| vec![pid]).unwrap_or_default()),
+        }
+    }
+
+    /// Changes limits of the running container; returns warnings.
+    pub fn update(&self, resources: &Resources) -> Result<Vec<String>> {
+        if self.status()? == Status::Stopped {
+            return Err(Error::new(
+                Kind::NotRunning,
+                format!("cannot update container {:?}: container not running", self.state.id),
+            ));
+        }
+        let limits = cgroup::plan(resources, Purpose::Update)?;
+        self.needed_cgroup("update")?
+            .update(&limits)
+            .map_err(|err| err.context(format_args!("updating container {:?}", self.state.id)))?;
+        Ok(limits.warnings)
+    }
+}
+
+/// Deletes container `id`; with `force` also one that runs, and silently one that is not there.
+///
+/// Returns what went wrong without keeping the container from being deleted.
+pub fn delete(store: Option<&Store>, id: &str, force: bool) -> Result<Vec<String>> {
+    let entry = match store.map(|store| store.entry(id)) {
+        Some(Ok(entry)) => entry,
+        Some(Err(err)) if err.kind() == Kind::NotFound && force => return Ok(Vec::new()),
+        Some(Err(err)) => return Err(err),
+        None if force => return Ok(Vec::new()),
+        None => return Err(crate::state::absent(id)),
+    };
+    let Some(store) = store else { return Ok(Vec::new()) };
+    if force {
+        // A creator that hangs (in a hook, say) holds the lock: end what it waits for first.
+        if let Ok(state) = entry.load() {
+            let container = Container { entry: store.entry(id)?, state };
+            if let Ok(Some(cgroup)) = container.cgroup() {
+                let _ = cgroup.kill_all(Signal::SIGKILL);
+            }
+            container.kill_everything()?;
+        }
+    }
+    let _lock = match entry.lock() {
+        Err(err) if err.kind() == Kind::NotFound && force => return Ok(Vec::new()),
+        other => other?,
+    };
+    let state = match entry.load() {
+        Ok(state) => state,
+        // Nothing was made before the first record was written.
+        Err(_) if force => return store.remove(&entry).map(|()| Vec::new()),
+        Err(err) => return Err(err),
+    };
+    let container = Container { entry, state };
+    match container.status()? {
+        Status::Stopped => {}
+        // As runc does and containerd's shim relies on, against the letter of the specification.
+        Status::Created => container.kill_everything()?,
+        _ if force => container.kill_everything()?,
+        status => {
+            return Err(Error::new(
+                Kind::State,
+                format!("cannot delete container {id:?} that is not stopped: {}", status.word()),
+            )
+            .hint("stop it first, or use --force"));
+        }
+    }
+    container.destroy(store)
+}
+
+impl Container {
+    /// Removes everything that belongs to a container whose init is gone.
+    pub fn destroy(&self, store: &Store) -> Result<Vec<String>> {
+        let mut warnings = Vec::new();
+        if let Some(cgroup) = self.cgroup()? {
+            cgroup.remove(true, DEATH)?;
+        }
+        if let Some(record) = &self.state.rdt {
+            rdt::open_resctrl().and_then(|resctrl| rdt::destroy(record, &resctrl))?;
+        }
+        // Read before the entry goes, run after everything went, as the specification orders.
+        let hooks =
+            if self.state.poststop { self.config()?.hooks.unwrap_or_default().poststop } else { Vec::new() };
+        store.remove(&self.entry)?;
+        let text = report::for_hooks(&self.state, 0, "stopped");
+        for hook in &hooks {
+            if let Err(err) = hooks::run("poststop", std::slice::from_ref(hook), &text) {
+                warnings.push(err.to_string());
+            }
+        }
+        Ok(warnings)
+    }
+}
+
+/// Waits for the process of `pidfd` to end, within [`DEATH`].
+fn await_exit(pidfd: &OwnedFd) -> nix::Result<bool> {
+    let timeout = PollTimeout::try_from(DEATH).unwrap_or(PollTimeout::MAX);
+    loop {
+        match poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], timeout) {
+            Err(Errno::EINTR) => {}
+            other => return other.map(|ready| ready > 0),
+        }
+    }
+}
+
+/// The name of `uid` in /etc/passwd, or the number; read as a file, as a static binary must.
+fn owner_name(uid: u32) -> String {
+    if uid == 0 {
+        return "root".into();
+    }
+    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let named = passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+    });
+    named.unwrap_or_else(|| uid.to_string())
+}

@@ -1,0 +1,157 @@
+//! Sources of bind mounts, opened by the creator before the container exists.
+//!
+//! Owns detached copies of the host's mounts. They are opened outside, where the host's paths
+//! mean what the caller meant and may be read, so that the container's init only attaches them;
+//! a missing source is refused before anything was made.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag};
+
+use super::userns;
+use crate::error::{Context, Error, Result};
+use crate::plan::Plan;
+use crate::plan::mounts::{MountOp, What};
+use crate::rootfs::is_dir;
+use crate::sys::fs::{cstring, openat2};
+use crate::sys::mount::{MountAttr, attr, clone_tree, set_attr};
+use crate::sys::process::fs_magic;
+
+const PROC_SUPER_MAGIC: i64 = 0x9fa0;
+
+/// A detached copy of a source, and whether it is a directory.
+#[derive(Debug)]
+pub struct Source {
+    /// The detached mount.
+    pub mount: OwnedFd,
+    /// Whether to attach it on a directory or on a file.
+    pub is_dir: bool,
+}
+
+/// Everything that was opened outside for the container's root.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The root file system.
+    pub root: OwnedFd,
+    /// As `plan.mounts`; `None` for what is no bind mount.
+    pub sources: Vec<Option<Source>>,
+    /// As `plan.devices`, in a user namespace, where nodes cannot be made.
+    pub devices: Vec<OwnedFd>,
+    /// The host's null device, for masks over files; `None` when nothing is masked.
+    pub null: Option<OwnedFd>,
+}
+
+/// Opens all sources of `plan`.
+pub fn prepare(plan: &Plan) -> Result<Prepared> {
+    let default = plan.root_propagation.unwrap_or((libc::MS_SLAVE, true));
+    // A shared or unbindable root would be refused by pivot_root(2); it is made so afterwards.
+    let until_pivot = match default.0 {
+        libc::MS_PRIVATE => libc::MS_PRIVATE,
+        _ => libc::MS_SLAVE,
+    };
+    let root = clone_tree(AT_FDCWD, &cstring(&plan.rootfs).doing(|| "reading root.path")?, true)
+        .doing(|| format!("opening the root file system {}", plan.rootfs.display()))?;
+    let attrs = MountAttr { propagation: until_pivot, ..MountAttr::default() };
+    set_attr(&root, true, &attrs)
+        .doing(|| format!("detaching {} from the host's mounts", plan.rootfs.display()))?;
+
+    let mut sources = Vec::with_capacity(plan.mounts.len());
+    for op in &plan.mounts {
+        sources.push(match &op.what {
+            What::Bind { source, recursive } => {
+                Some(open_source(op, source, *recursive, default).map_err(|err| {
+                    err.context(format_args!("mounting {} on {}", source.display(), op.destination.display()))
+                })?)
+            }
+            _ => None,
+        });
+    }
+    let devices = if plan.new_user_namespace() || plan.joins_user_namespace() {
+        plan.devices.iter().map(|node| host_device(&node.path, node.dev, node.mode)).collect::<Result<_>>()?
+    } else {
+        Vec::new()
+    };
+    let null = if plan.masked_paths.is_empty() {
+        None
+    } else {
+        Some(host_device(Path::new("/dev/null"), nix::sys::stat::makedev(1, 3), libc::S_IFCHR)?)
+    };
+    Ok(Prepared { root, sources, devices, null })
+}
+
+fn open_source(op: &MountOp, source: &Path, recursive: bool, default: (u64, bool)) -> Result<Source> {
+    let mount = clone_tree(AT_FDCWD, &cstring(source).doing(|| "reading the source")?, recursive)
+        .doing(|| format!("opening the source {}", source.display()))?;
+    if op.destination == Path::new("/proc") {
+        let magic = fs_magic(&mount).doing(|| "looking at the source's file system")?;
+        if magic != PROC_SUPER_MAGIC {
+            return Err(Error::invalid("only a procfs can be mounted on /proc"));
+        }
+    }
+    let is_dir = is_dir(&mount).doing(|| "looking at the source")?;
+    apply_attributes(&mount, op, recursive, default)?;
+    if let Some(idmap) = &op.idmap
+        && let Some((uids, gids)) = &idmap.maps
+    {
+        let userns = userns::with_maps(uids, gids)?;
+        map_ids(&mount, idmap.recursive, &userns)?;
+    }
+    Ok(Source { mount, is_dir })
+}
+
+/// Sets attributes and propagation in as few calls as their recursion allows.
+fn apply_attributes(mount: &OwnedFd, op: &MountOp, recursive: bool, default: (u64, bool)) -> Result<()> {
+    let mut own = op.attr;
+    let mut all = op.attr_all;
+    let mut rest = &op.propagation[..];
+    // Without own wish a mount follows the root; a shared one starts as the root's kind would have it.
+    let first = match op.propagation.first() {
+        Some((libc::MS_SHARED, _)) if default.0 != libc::MS_SHARED => (libc::MS_SLAVE, true),
+        Some(first) => {
+            rest = &op.propagation[1..];
+            *first
+        }
+        None if default.0 == libc::MS_UNBINDABLE => (libc::MS_SLAVE, true),
+        None => default,
+    };
+    if first.1 && recursive {
+        all.propagation = first.0
+    } else {
+        own.propagation = first.0
+    }
+    let doing = || "setting the mount's attributes";
+    for (attrs, recursive) in [(&own, false), (&all, true)] {
+        if attrs.set | attrs.clear | attrs.propagation != 0 {
+            set_attr(mount, recursive, attrs).doing(doing)?;
+        }
+    }
+    for (flag, recursive) in rest {
+        let attrs = MountAttr { propagation: *flag, ..MountAttr::default() };
+        set_attr(mount, *recursive, &attrs).doing(doing)?;
+    }
+    Ok(())
+}
+
+/// Maps the ids of a detached mount by those of `userns` (mount_setattr(2), 5.12).
+pub fn map_ids(mount: impl AsFd, recursive: bool, userns: &OwnedFd) -> Result<()> {
+    use std::os::fd::AsRawFd;
+    let attrs = MountAttr { set: attr::IDMAP, userns_fd: userns.as_raw_fd() as u64, ..MountAttr::default() };
+    match set_attr(mount, recursive, &attrs) {
+        Err(errno @ Errno::EINVAL) => Err(Error::sys(errno, "mapping the mount's ids")
+            .hint("its file system cannot be idmapped on this kernel")),
+        other => other.doing(|| "mapping the mount's ids"),
+    }
+}
+
+/// A detached mount of the host's node at `path`, checked to be the device that is meant.
+fn host_device(path: &Path, dev: u64, mode: u32) -> Result<OwnedFd> {
+    let doing = || format!("opening the host's device {}", path.display());
+    let fd = openat2(AT_FDCWD, path, OFlag::O_PATH, 0, 0).doing(doing)?;
+    let stat = nix::sys::stat::fstat(&fd).doing(doing)?;
+    if stat.st_rdev != dev || stat.st_mode & libc::S_IFMT != mode & libc::S_IFMT {
+        return Err(Error::invalid(format!("{}: it is not the device that the bundle asks for", doing())));
+    }
+    clone_tree(&fd, c"", false).doing(doing)
+}

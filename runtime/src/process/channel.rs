@@ -1,0 +1,172 @@
+//! The fork protocol: what the creator and the container's init say to each other.
+//!
+//! One `SOCK_SEQPACKET` pair, one packet a message, a tag byte first. Both sides close on exec, so
+//! that end-of-file after [`Message::Ready`] means that the workload runs, and before it that the
+//! other side died.
+//!
+//! ```text
+//! creator                                   init (or the step between)
+//!    | -- clone3 --------------------------->|
+//!    |<------------------------- Init(pid) --|  only from a step between, which then ends
+//!    | -- Go ------------------------------->|  id maps, cgroup, devices of the net are in place
+//!    |<------------------------ RunHooks(fd)-|  mounts are made; prestart and createRuntime
+//!    | -- HooksDone ------------------------>|
+//!    |<------------------------- Filter(fd) -|  notification descriptor of the filter
+//!    |<------------------------- Master(fd) -|  terminal, when the creator itself serves it
+//!    |<------------------------------ Ready -|  nothing is left but execve
+//!    | -- Proceed(gate?) ------------------->|  state is recorded: wait at the gate, or execute
+//!    |<------------------- end of file ------|  executed
+//!    |<--------------------------- Failed(e)-|  instead of any of the above
+//! ```
+//!
+//! At the gate the same happens again between `start` and init: `start` connects, init runs the
+//! startContainer hooks, and either end-of-file or `Failed` follows.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+
+use crate::error::{Context, Error, Kind, Result};
+use crate::sys::socket;
+
+/// A message of the fork protocol.
+#[derive(Debug)]
+pub enum Message {
+    /// Pid of the real init, as the sender sees it.
+    Init(i32),
+    /// What had to be done from outside is done.
+    Go,
+    /// The mounts are made: run the hooks of the runtime's namespaces.
+    RunHooks,
+    /// They succeeded.
+    HooksDone,
+    /// The notification descriptor of the seccomp filter.
+    Filter(OwnedFd),
+    /// The master of the workload's terminal.
+    Master(OwnedFd),
+    /// All is set up.
+    Ready,
+    /// Go on: to the gate when `true`, else to execve(2).
+    Proceed(bool),
+    /// Something the user should know.
+    Warning(String),
+    /// It failed, and the sender is about to exit.
+    Failed(Error),
+}
+
+/// One end of the pair.
+#[derive(Debug)]
+pub struct Channel(OwnedFd);
+
+/// Room for the longest error.
+const LARGEST: usize = 64 * 1024;
+
+impl Channel {
+    /// A connected pair.
+    pub fn pair() -> Result<(Channel, Channel)> {
+        let (a, b) = socket::pair().doing(|| "making the channel to the container's init")?;
+        Ok((Channel(a), Channel(b)))
+    }
+
+    /// Wraps a connected socket.
+    pub fn over(sock: OwnedFd) -> Channel {
+        Channel(sock)
+    }
+
+    /// Sends one message.
+    pub fn send(&self, message: &Message) -> Result<()> {
+        let mut bytes = Vec::new();
+        let mut fds: Vec<BorrowedFd<'_>> = Vec::new();
+        match message {
+            Message::Init(pid) => {
+                bytes.push(b'I');
+                bytes.extend_from_slice(&pid.to_ne_bytes());
+            }
+            Message::Go => bytes.push(b'G'),
+            Message::RunHooks => bytes.push(b'H'),
+            Message::HooksDone => bytes.push(b'D'),
+            Message::Filter(fd) => {
+                bytes.push(b'F');
+                fds.push(fd.as_fd());
+            }
+            Message::Master(fd) => {
+                bytes.push(b'M');
+                fds.push(fd.as_fd());
+            }
+            Message::Ready => bytes.push(b'R'),
+            Message::Proceed(gate) => bytes.extend_from_slice(&[b'P', u8::from(*gate)]),
+            Message::Warning(text) => {
+                bytes.push(b'W');
+                bytes.extend_from_slice(text.as_bytes());
+            }
+            Message::Failed(err) => {
+                bytes.push(b'E');
+                serde_json::to_writer(&mut bytes, err).doing(|| "encoding an error")?;
+            }
+        }
+        bytes.truncate(LARGEST);
+        socket::send(&self.0, &bytes, &fds).doing(|| "talking to the other side of the fork")
+    }
+
+    /// Receives one message; `None` when the other side is gone.
+    pub fn recv(&self) -> Result<Option<Message>> {
+        let mut bytes = vec![0u8; LARGEST];
+        let (n, mut fds) = match socket::recv(&self.0, &mut bytes) {
+            Err(Errno::ECONNRESET) => return Ok(None),
+            other => other.doing(|| "listening to the other side of the fork")?,
+        };
+        let Some((tag, rest)) = bytes[..n].split_first() else { return Ok(None) };
+        let garbled = || Error::new(Kind::System, "the other side of the fork sent something garbled");
+        Ok(Some(match (tag, fds.pop()) {
+            (b'I', _) => Message::Init(i32::from_ne_bytes(rest.try_into().map_err(|_| garbled())?)),
+            (b'G', _) => Message::Go,
+            (b'H', _) => Message::RunHooks,
+            (b'D', _) => Message::HooksDone,
+            (b'F', Some(fd)) => Message::Filter(fd),
+            (b'M', Some(fd)) => Message::Master(fd),
+            (b'R', _) => Message::Ready,
+            (b'P', _) => Message::Proceed(rest.first() == Some(&1)),
+            (b'W', _) => Message::Warning(String::from_utf8_lossy(rest).into_owned()),
+            (b'E', _) => Message::Failed(serde_json::from_slice(rest).map_err(|_| garbled())?),
+            _ => return Err(garbled()),
+        }))
+    }
+
+    /// Waits for the creator's go-ahead; its death ends this process quietly.
+    pub fn await_word(&self, fits: fn(&Message) -> bool) -> Result<Message> {
+        match self.recv()? {
+            Some(message) if fits(&message) => Ok(message),
+            Some(other) => {
+                Err(Error::new(Kind::System, format!("unexpected word from the creator: {other:?}")))
+            }
+            None => crate::sys::process::exit_now(1),
+        }
+    }
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_cross_whole() {
+        let (a, b) = Channel::pair().unwrap();
+        a.send(&Message::Failed(Error::sys(Errno::ENOSPC, "writing x").hint("free some"))).unwrap();
+        a.send(&Message::Init(42)).unwrap();
+        drop(a);
+        match b.recv().unwrap() {
+            Some(Message::Failed(err)) => {
+                assert_eq!(err.to_string(), "writing x: no space left on device (ENOSPC): free some");
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(matches!(b.recv().unwrap(), Some(Message::Init(42))));
+        assert!(b.recv().unwrap().is_none());
+    }
+}

@@ -1,0 +1,471 @@
+//! `create` and `run`: from a bundle to a container that waits, or to a finished workload.
+//!
+//! Owns the order: everything is checked and opened before anything is made, what is made is
+//! recorded first, and a failure at any step undoes what was done.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use nix::fcntl::{AT_FDCWD, OFlag};
+
+use super::binds::{self, Prepared};
+use super::channel::{Channel, Message};
+use super::init::{self, Handover};
+use super::{hooks, outside, userns};
+use crate::attrs::{netdev, rdt, rlimits};
+use crate::cgroup::{self, Cgroup, Limits, Location, Manager, Purpose};
+use crate::error::{Context, Error, Kind, Result};
+use crate::plan::namespaces::{CGROUP, NETWORK, PID};
+use crate::plan::{Choices, Plan};
+use crate::procfs::{Base, Proc};
+use crate::spec::Spec;
+use crate::state::{self, Entry, Lock, ProcessId, State, Store};
+use crate::sys::clone::{self, CLONE_NEWTIME, Cloned, clone3, pidfd_open, pidfd_signal};
+use crate::sys::fs::openat2;
+use crate::sys::{process, socket};
+use crate::{report, time};
+
+/// How long processes may take to vanish once they were killed.
+pub const DEATH: Duration = Duration::from_secs(10);
+
+/// What `create` was asked for.
+#[derive(Debug)]
+pub struct CreateRequest {
+    /// The container's id.
+    pub id: String,
+    /// The bundle's directory.
+    pub bundle: PathBuf,
+    /// Gets the init's pid, without a newline, before `create` returns.
+    pub pid_file: Option<PathBuf>,
+    /// UNIX socket that gets a pidfd of init.
+    pub pidfd_socket: Option<PathBuf>,
+    /// UNIX socket that gets the master of the terminal.
+    pub console_socket: Option<PathBuf>,
+    /// Descriptors that the workload inherits, numbered from 3 on ([`outside::adopt_fds`]).
+    pub preserved: Vec<OwnedFd>,
+    /// Move the root instead of pivoting.
+    pub no_pivot: bool,
+    /// Keep the caller's session keyring.
+    pub no_new_keyring: bool,
+    /// Who makes the cgroup.
+    pub manager: Manager,
+    /// Whether the caller lacks the host root's rights over cgroups.
+    pub rootless: bool,
+}
+
+/// How the container goes on once it is set up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Then {
+    /// It waits for `start`.
+    Wait,
+    /// The workload runs at once.
+    Run,
+}
+
+/// A container that was made, as its creator sees it.
+#[derive(Debug)]
+pub struct Created {
+    /// The init's pid.
+    pub pid: i32,
+    /// Its pidfd.
+    pub pidfd: OwnedFd,
+    /// The terminal's master, where the creator serves it.
+    pub master: Option<OwnedFd>,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+}
+
+/// Makes the container and leaves it waiting for `start`; returns warnings.
+pub fn create(store: &Store, request: &CreateRequest) -> Result<Vec<String>> {
+    make(store, request, Then::Wait, true).map(|created| created.warnings)
+}
+
+/// Makes the container; `detached` says that nobody here will serve a terminal.
+pub fn make(store: &Store, request: &CreateRequest, then: Then, detached: bool) -> Result<Created> {
+    let naming = |err: Error| match err.kind() {
+        // The program's own error stands alone: engines read it from the start.
+        Kind::CommandNotFound | Kind::NotExecutable | Kind::Exists => err,
+        _ => err.context(format_args!("creating {}", request.id)),
+    };
+    let outside = Outside::open(request, detached).map_err(naming)?;
+    let (entry, lock) = store.claim(&request.id)?;
+    let mut attempt =
+        Attempt { request, outside, entry, lock: Some(lock), then, cgroup: None, pidfd: None, rdt: None };
+    match attempt.run() {
+        Ok(created) => Ok(created),
+        Err(err) => {
+            attempt.undo(store);
+            Err(naming(err))
+        }
+    }
+}
+
+/// Everything that is read, checked and opened before anything is made.
+struct Outside {
+    config: Vec<u8>,
+    oci_version: String,
+    annotations: crate::spec::StringMap,
+    plan: Plan,
+    limits: Limits,
+    location: Location,
+    prepared: Prepared,
+    joins: Vec<(u64, OwnedFd)>,
+    console_socket: Option<OwnedFd>,
+}
+
+impl Outside {
+    fn open(request: &CreateRequest, detached: bool) -> Result<Outside> {
+        state::check_id(&request.id)?;
+        let bundle = std::fs::canonicalize(&request.bundle)
+            .doing(|| format!("opening the bundle {}", request.bundle.display()))?;
+        let path = bundle.join("config.json");
+        let config = std::fs::read(&path).doing(|| format!("reading {}", path.display()))?;
+        let spec =
+            Spec::parse(&config).map_err(|err| err.context(format_args!("reading {}", path.display())))?;
+        let choices = Choices { no_pivot: request.no_pivot, no_new_keyring: request.no_new_keyring };
+        let mut plan =
+            Plan::new(&request.id, &bundle, &spec, &choices).map_err(|err| err.context(path.display()))?;
+        check_terminal(&plan, request, detached)?;
+        outside::pass_on_sockets(&mut plan.process);
+        let mut limits = cgroup::plan(&plan.resources, Purpose::Create)
+            .map_err(|err| err.context(format_args!("{}: linux.resources", path.display())))?;
+        plan.warnings.append(&mut limits.warnings);
+        let location = Location::resolve(
+            &cgroup::Request {
+                id: &request.id,
+                cgroups_path: plan.cgroups_path.as_deref(),
+                manager: request.manager,
+                rootless: request.rootless,
+            },
+            cgroup::own,
+        )?;
+        let console_socket = request
+            .console_socket
+            .as_ref()
+            .map(|path| {
+                socket::connect_stream(path)
+                    .doing(|| format!("connecting to the console socket {}", path.display()))
+            })
+            .transpose()?;
+        let joins = open_joins(&plan)?;
+        let prepared = binds::prepare(&plan)?;
+        Ok(Outside {
+            config,
+            oci_version: spec.oci_version,
+            annotations: spec.annotations,
+            plan,
+            limits,
+            location,
+            prepared,
+            joins,
+            console_socket,
+        })
+    }
+}
+
+fn check_terminal(plan: &Plan, request: &CreateRequest, detached: bool) -> Result<()> {
+    match (plan.process.terminal, request.console_socket.is_some()) {
+        (true, false) if detached => Err(Error::invalid(
+            "process.terminal is set, but nobody would serve the terminal: pass --console-socket",
+        )),
+        (false, true) => Err(Error::invalid("a console socket is given, but process.terminal is not set")),
+        _ => Ok(()),
+    }
+}
+
+/// Opens the namespaces to join, and checks each to be of its kind.
+fn open_joins(plan: &Plan) -> Result<Vec<(u64, OwnedFd)>> {
+    plan.namespaces
+        .join
+        .iter()
+        .map(|(flag, path)| {
+            let doing = || format!("opening the namespace {}", path.display());
+            let fd = openat2(AT_FDCWD, path, OFlag::O_RDONLY, 0, 0).doing(doing)?;
+            match crate::sys::fs::namespace_kind(&fd) {
+                Ok(kind) if kind == *flag => Ok((*flag, fd)),
+                Ok(_) => Err(Error::invalid(format!("{}: it is a namespace of another kind", doing()))),
+                Err(_) => Err(Error::invalid(format!("{}: it is not a namespace", doing()))),
+            }
+        })
+        .collect()
+}
+
+struct Attempt<'a> {
+    request: &'a CreateRequest,
+    outside: Outside,
+    entry: Entry,
+    lock: Option<Lock>,
+    then: Then,
+    cgroup: Option<Cgroup>,
+    pidfd: Option<(i32, OwnedFd)>,
+    rdt: Option<rdt::RdtRecord>,
+}
+
+impl Attempt<'_> {
+    fn run(&mut self) -> Result<Created> {
+        let plan = &self.outside.plan;
+        let cgroup_record = self.outside.location.record();
+        let mut state = State {
+            version: state::VERSION,
+            id: self.request.id.clone(),
+            oci_version: self.outside.oci_version.clone(),
+            bundle: plan.bundle.clone(),
+            rootfs: plan.rootfs.clone(),
+            created: time::rfc3339(SystemTime::now()),
+            owner: nix::unistd::geteuid().as_raw(),
+            init: None,
+            complete: false,
+            cgroup: Some(cgroup_record),
+            rdt: None,
+            poststart: !plan.hooks.poststart.is_empty(),
+            poststop: !plan.hooks.poststop.is_empty(),
+            own_pid_namespace: plan.new_pid_namespace(),
+            no_new_keyring: plan.keyring.is_none(),
+            annotations: self.outside.annotations.clone(),
+        };
+        self.entry.save(&state)?;
+        let gate = match self.then {
+            Then::Wait => {
+                Some(socket::listen_at(self.entry.dir(), state::GATE).doing(|| "making the start gate")?)
+            }
+            Then::Run => None,
+        };
+        let cgroup = cgroup::prepare(Path::new(cgroup::MOUNT), &self.outside.location, &self.outside.limits)?;
+        let (ours, theirs) = Channel::pair()?;
+        let waits = plan.new_user_namespace()
+            || !plan.net_devices.is_empty()
+            || plan.rdt.is_some()
+            || matches!(self.outside.location.manager, Manager::Systemd { .. });
+        let handshakes =
+            self.then == Then::Wait || self.request.pid_file.is_some() || plan.has_creating_hooks();
+        let hook_state = |pid: i32, status: &str| report::for_hooks(&state, pid, status);
+        let handover = Handover {
+            plan,
+            prepared: &self.outside.prepared,
+            joins: &self.outside.joins,
+            channel: &theirs,
+            waits,
+            handshakes,
+            gate: gate.as_ref(),
+            console_socket: self.outside.console_socket.as_ref().map(AsFd::as_fd),
+            preserved: &self.request.preserved,
+            hook_state: &hook_state,
+        };
+        let (pid, pidfd) = spawn(&handover, cgroup.fd(), &mut self.lock, &ours)?;
+        drop(theirs);
+        let pidfd_copy = pidfd.try_clone().doing(|| "copying the pidfd of init")?;
+        self.pidfd = Some((pid, pidfd_copy));
+        self.cgroup = cgroup.attach(pid)?;
+
+        let proc = Proc::new();
+        if plan.new_user_namespace() {
+            self.map_ids(pid)?;
+        }
+        if let Some(rdt) = &plan.rdt {
+            let resctrl = rdt::open_resctrl()?;
+            let record = rdt.record(&resctrl);
+            state.rdt = Some(record.clone());
+            self.entry.save(&state)?;
+            self.rdt = Some(record);
+            rdt.create(&resctrl)?;
+            rdt.join(&resctrl, pid)?;
+        }
+        if !plan.net_devices.is_empty() {
+            let ns = openat2(AT_FDCWD, format!("/proc/{pid}/ns/net"), OFlag::O_RDONLY, 0, 0)
+                .doing(|| "opening the container's network namespace")?;
+            netdev::attach(&plan.net_devices, ns, &proc)?;
+        }
+        if waits {
+            ours.send(&Message::Go)?;
+        }
+        // From here on init builds its root while limits and state are written beside it.
+        if plan.limits_from_outside() {
+            rlimits::apply(&plan.process.rlimits, pid)?;
+            if let Some(score) = plan.process.oom_score {
+                score.apply(&proc, Base::Pid(pid))?;
+            }
+        }
+        if let Some(cgroup) = &self.cgroup {
+            cgroup.apply(&self.outside.limits)?;
+            state.cgroup = Some(cgroup.record().clone());
+        }
+        self.entry.write(state::CONFIG, &self.outside.config)?;
+        state.init = Some(ProcessId::of(pid)?);
+        if !handshakes {
+            state.complete = true;
+        }
+        self.entry.save(&state)?;
+
+        let mut master = None;
+        let mut warnings = Vec::new();
+        loop {
+            match ours.recv()? {
+                Some(Message::RunHooks) => {
+                    let text = report::for_hooks(&state, pid, "creating");
+                    hooks::run("prestart", &plan.hooks.prestart, &text)?;
+                    hooks::run("createRuntime", &plan.hooks.create_runtime, &text)?;
+                    ours.send(&Message::HooksDone)?;
+                }
+                Some(Message::Filter(fd)) => self.send_filter(&state, pid, &fd)?,
+                Some(Message::Master(fd)) => master = Some(fd),
+                Some(Message::Warning(text)) => warnings.push(text),
+                Some(Message::Ready) => break,
+                Some(Message::Failed(err)) => return Err(err),
+                Some(other) => {
+                    return Err(Error::new(Kind::System, format!("unexpected word from init: {other:?}")));
+                }
+                None => return Err(self.death()),
+            }
+        }
+        self.tell_pid(pid, &pidfd)?;
+        if handshakes {
+            state.complete = true;
+            self.entry.save(&state)?;
+            ours.send(&Message::Proceed(self.then == Then::Wait))?;
+        }
+        if self.then == Then::Run {
+            // End-of-file: the workload was executed.
+            if let Some(Message::Failed(err)) = ours.recv()? {
+                return Err(err);
+            }
+        }
+        warnings.extend_from_slice(&plan.warnings);
+        Ok(Created { pid, pidfd, master, warnings })
+    }
+
+    fn map_ids(&self, pid: i32) -> Result<()> {
+        let plan = &self.outside.plan;
+        let Some(maps) = &plan.id_maps else { return Ok(()) };
+        let doing = || format!("opening /proc/{pid}");
+        let dir = openat2(AT_FDCWD, format!("/proc/{pid}"), OFlag::O_PATH | OFlag::O_DIRECTORY, 0, 0)
+            .doing(doing)?;
+        maps.apply(&dir, pid)?;
+        for (op, source) in plan.mounts.iter().zip(&self.outside.prepared.sources) {
+            if let (Some(idmap), Some(source)) = (&op.idmap, source)
+                && idmap.maps.is_none()
+            {
+                binds::map_ids(&source.mount, idmap.recursive, &userns::of(pid)?)
+                    .map_err(|err| err.context(format_args!("mounting on {}", op.destination.display())))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands the filter's notification descriptor to its listener (config-linux.md, containerProcessState).
+    fn send_filter(&self, state: &State, pid: i32, fd: &OwnedFd) -> Result<()> {
+        let Some((path, metadata)) = &self.outside.plan.seccomp_listener else {
+            return Err(Error::invalid("linux.seccomp: NOTIFY without listenerPath"));
+        };
+        outside::send_filter(path, metadata, state, pid, pid, fd)
+    }
+
+    /// Writes the pid where the caller wants it, complete before `create` returns.
+    fn tell_pid(&self, pid: i32, pidfd: &OwnedFd) -> Result<()> {
+        outside::tell_pid(self.request.pid_file.as_deref(), self.request.pidfd_socket.as_deref(), pid, pidfd)
+    }
+
+    /// What to say of an init that ended without a word: mostly the limits were too tight.
+    fn death(&self) -> Error {
+        let err = Error::new(Kind::System, "the container's init died while it was being set up");
+        match self.cgroup.as_ref().and_then(|cgroup| cgroup.memory_events().ok()) {
+            Some(events) if events.oom_kill > 0 => {
+                err.hint("it was killed for lack of memory: raise linux.resources.memory.limit")
+            }
+            _ => err.hint("look for its reason in the kernel's log"),
+        }
+    }
+
+    fn undo(self, store: &Store) {
+        let Attempt { entry, cgroup, pidfd, rdt, .. } = self;
+        if let Some((pid, fd)) = pidfd {
+            let _ = pidfd_signal(&fd, libc::SIGKILL);
+            let _ = clone::wait(pid);
+        }
+        if let Some(cgroup) = cgroup {
+            let _ = cgroup.remove(true, DEATH);
+        }
+        if let (Some(record), Ok(resctrl)) = (&rdt, rdt::open_resctrl()) {
+            let _ = rdt::destroy(record, &resctrl);
+        }
+        let _ = store.remove(&entry);
+    }
+}
+
+/// Clones init, by way of the step between where one is needed.
+fn spawn(
+    handover: &Handover<'_>,
+    cgroup: Option<BorrowedFd<'_>>,
+    lock: &mut Option<Lock>,
+    ours: &Channel,
+) -> Result<(i32, OwnedFd)> {
+    let plan = handover.plan;
+    let doing = || "cloning the container's init";
+    // The cgroup namespace is made by init itself, once it is where that namespace's root shall be.
+    let mut flags = plan.namespaces.new & !CGROUP;
+    if plan.needs_step_between() {
+        if plan.time_offsets.is_some() {
+            flags &= !CLONE_NEWTIME;
+        }
+        return match clone3(0, cgroup).doing(doing)? {
+            Cloned::Child => {
+                drop(lock.take());
+                process::close_for_good(ours.as_fd());
+                init::step_between(handover, flags)
+            }
+            Cloned::Parent(pid, _) => {
+                let word = ours.recv();
+                let ended = clone::wait(pid).doing(|| "waiting for the step before init")?;
+                match word? {
+                    Some(Message::Init(pid)) => {
+                        Ok((pid, pidfd_open(pid).doing(|| "opening a pidfd of init")?))
+                    }
+                    Some(Message::Failed(err)) => Err(err),
+                    _ => {
+                        Err(Error::new(Kind::System, format!("the step before init ended early ({ended:?})")))
+                    }
+                }
+            }
+        };
+    }
+    // Joining a pid namespace is for children to be born: this process comes back at once.
+    let joined_pid = handover.joins.iter().find(|(flag, _)| *flag == PID);
+    let own_pid = joined_pid
+        .map(|_| openat2(AT_FDCWD, "/proc/self/ns/pid", OFlag::O_RDONLY, 0, 0))
+        .transpose()
+        .doing(|| "opening the own pid namespace")?;
+    if let Some((_, fd)) = joined_pid {
+        clone::setns(fd, PID).doing(|| "joining the pid namespace")?;
+    }
+    let cloned = clone3(flags, cgroup);
+    if matches!(cloned, Ok(Cloned::Child)) {
+        drop(lock.take());
+        process::close_for_good(ours.as_fd());
+        init::main(handover);
+    }
+    if let Some(own) = own_pid {
+        clone::setns(own, PID).doing(|| "returning to the own pid namespace")?;
+    }
+    match cloned {
+        Ok(Cloned::Parent(pid, pidfd)) => Ok((pid, pidfd)),
+        Ok(Cloned::Child) => process::exit_now(1),
+        Err(errno) => Err(clone_error(errno, plan, flags)),
+    }
+}
+
+fn clone_error(errno: nix::errno::Errno, plan: &Plan, flags: u64) -> Error {
+    use nix::errno::Errno;
+    let err = Error::sys(errno, "cloning the container's init");
+    match errno {
+        Errno::EPERM if !plan.new_user_namespace() => {
+            err.hint("run as root, or add a user namespace (spec --rootless shows how)")
+        }
+        Errno::EPERM => err.hint("user namespaces are not allowed here: see sysctl user.max_user_namespaces"),
+        Errno::ENOSPC => err.hint("too many namespaces: raise the sysctls under user.max_*_namespaces"),
+        Errno::EAGAIN => err.hint("the limit of processes is reached"),
+        Errno::EINVAL if flags & NETWORK != 0 => {
+            err.hint("this kernel lacks a kind of namespace that was asked for")
+        }
+        _ => err,
+    }
+}

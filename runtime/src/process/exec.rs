@@ -1,0 +1,326 @@
+//! `exec`: one more process in a running container.
+//!
+//! One clone where the caller has the right to join the pid namespace from outside, a step between
+//! where that right exists only inside the container's user namespace.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+use nix::errno::Errno;
+use nix::unistd::{Gid, Uid, setresgid, setresuid, setsid};
+
+use super::channel::{Channel, Message};
+use super::run::attend;
+use super::workload::{Workload, own_root, place_fds};
+use super::{console, outside};
+use crate::attrs::{keyring, memory_policy, rlimits, sched};
+use crate::container::Container;
+use crate::error::{Context, Error, Kind, Result};
+use crate::plan::ProcessPlan;
+use crate::plan::namespaces::{self, MOUNT, PID, USER};
+use crate::procfs::{Base, Proc};
+use crate::report::Status;
+use crate::rootfs::Root;
+use crate::seccomp;
+use crate::spec;
+use crate::sys::clone::{self, Cloned, Exit, clone3, pidfd_open};
+use crate::sys::{process, socket};
+
+/// What `exec` was asked for.
+#[derive(Debug)]
+pub struct ExecRequest {
+    /// The process, complete.
+    pub process: spec::Process,
+    /// Return once it runs.
+    pub detach: bool,
+    /// Gets its pid, without a newline.
+    pub pid_file: Option<PathBuf>,
+    /// UNIX socket that gets a pidfd of it.
+    pub pidfd_socket: Option<PathBuf>,
+    /// UNIX socket that gets the master of its terminal.
+    pub console_socket: Option<PathBuf>,
+    /// Descriptors that it inherits, numbered from 3 on.
+    pub preserved: Vec<OwnedFd>,
+    /// Enter a paused container all the same; the process then waits with the others.
+    pub ignore_paused: bool,
+    /// A cgroup below the container's.
+    pub cgroup: Option<String>,
+}
+
+/// How `exec` went.
+#[derive(Debug)]
+pub struct Executed {
+    /// How the process ended; `None` when detached.
+    pub exit: Option<Exit>,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+}
+
+/// What the clone needs to know.
+struct Joining<'a> {
+    init: &'a OwnedFd,
+    flags: u64,
+    plan: &'a ProcessPlan,
+    container: &'a Container,
+    seccomp: Option<&'a seccomp::Compiled>,
+    personality: Option<sched::Personality>,
+    memory_policy: Option<&'a memory_policy::MemoryPolicy>,
+    preserved: &'a [OwnedFd],
+    console_socket: Option<&'a OwnedFd>,
+    channel: &'a Channel,
+}
+
+/// Runs one more process in `container`.
+pub fn exec(container: &Container, request: &ExecRequest) -> Result<Executed> {
+    let id = &container.state().id;
+    match container.status()? {
+        Status::Running | Status::Created => {}
+        Status::Paused if request.ignore_paused => {}
+        Status::Paused => {
+            return Err(Error::new(Kind::State, format!("cannot exec in a paused container: {id:?}"))
+                .hint("resume it, or use --ignore-paused"));
+        }
+        Status::Creating | Status::Stopped => {
+            return Err(Error::new(Kind::State, format!("cannot exec in a stopped container: {id:?}")));
+        }
+    }
+    let spec = container.config()?;
+    let mut warnings = Vec::new();
+    let mut plan = ProcessPlan::new(&request.process, &mut warnings)?;
+    outside::pass_on_sockets(&mut plan);
+    match (plan.terminal, &request.console_socket) {
+        (true, None) if request.detach => {
+            return Err(Error::invalid("a detached process with a terminal needs --console-socket"));
+        }
+        (false, Some(_)) => {
+            return Err(Error::invalid("a console socket is given, but no terminal is asked for"));
+        }
+        _ => {}
+    }
+    let linux = spec.linux();
+    let filter = linux.seccomp.as_ref().map(seccomp::compile).transpose()?;
+    let personality = sched::plan_personality(linux.personality.as_ref())?.0;
+    let memory_policy = memory_policy::plan(linux.memory_policy.as_ref())?;
+    let joined = namespaces::plan(linux)?;
+    let flags =
+        namespaces::KINDS.iter().map(|(_, flag, _)| flag).filter(|flag| joined.has(**flag)).sum::<u64>();
+    let console_socket = request
+        .console_socket
+        .as_ref()
+        .map(|path| {
+            socket::connect_stream(path)
+                .doing(|| format!("connecting to the console socket {}", path.display()))
+        })
+        .transpose()?;
+
+    let (init_pid, init) = container.init()?;
+    let cgroup = match container.cgroup()? {
+        Some(cgroup) => Some(cgroup.exec_fd(request.cgroup.as_deref().map(std::path::Path::new), init_pid)?),
+        None if request.cgroup.is_some() => {
+            return Err(Error::invalid("--cgroup: the container has no cgroup"));
+        }
+        None => None,
+    };
+    if !request.detach {
+        process::block_signals();
+    }
+    let (ours, theirs) = Channel::pair()?;
+    let joining = Joining {
+        init: &init,
+        flags,
+        plan: &plan,
+        container,
+        seccomp: filter.as_ref(),
+        personality,
+        memory_policy: memory_policy.as_ref(),
+        preserved: &request.preserved,
+        console_socket: console_socket.as_ref(),
+        channel: &theirs,
+    };
+    if let Some(cpus) = &plan.affinity.initial {
+        cpus.apply(0)?;
+    }
+    let (pid, pidfd) = spawn(&joining, cgroup.as_ref().map(AsFd::as_fd), &ours)?;
+    drop(theirs);
+    let set_from_outside = (flags & USER != 0).then_some(&plan);
+    let outcome =
+        see_through(request, &ours, (pid, &pidfd), set_from_outside, container, linux.seccomp.as_ref());
+    let master = match outcome {
+        Ok(master) => master,
+        Err(err) => {
+            let _ = clone::pidfd_signal(&pidfd, libc::SIGKILL);
+            let _ = clone::wait(pid);
+            return Err(err);
+        }
+    };
+    let exit = if request.detach { None } else { Some(attend(pid, &pidfd, master)?) };
+    Ok(Executed { exit, warnings })
+}
+
+/// Serves the new process until it is executed; `set_from_outside` is its plan where a user
+/// namespace takes the right to raise limits away. Returns the terminal's master, if it is ours to serve.
+fn see_through(
+    request: &ExecRequest,
+    ours: &Channel,
+    (pid, pidfd): (i32, &OwnedFd),
+    set_from_outside: Option<&ProcessPlan>,
+    container: &Container,
+    profile: Option<&spec::Seccomp>,
+) -> Result<Option<OwnedFd>> {
+    if let Some(plan) = set_from_outside {
+        rlimits::apply(&plan.rlimits, pid)?;
+        if let Some(score) = plan.oom_score {
+            score.apply(&Proc::new(), Base::Pid(pid))?;
+        }
+        ours.send(&Message::Go)?;
+    }
+    let mut master = None;
+    loop {
+        match ours.recv()? {
+            Some(Message::Filter(fd)) => {
+                let Some(path) = profile.and_then(|profile| profile.listener_path.as_ref()) else {
+                    return Err(Error::invalid("linux.seccomp: NOTIFY without listenerPath"));
+                };
+                let metadata = profile.and_then(|p| p.listener_metadata.as_deref()).unwrap_or_default();
+                let init = container.state().init.as_ref().map_or(0, |init| init.pid);
+                outside::send_filter(path, metadata, container.state(), init, pid, &fd)?;
+            }
+            Some(Message::Master(fd)) => master = Some(fd),
+            Some(Message::Ready) => break,
+            Some(Message::Failed(err)) => return Err(err),
+            Some(other) => {
+                return Err(Error::new(Kind::System, format!("unexpected word from the process: {other:?}")));
+            }
+            None => {
+                return Err(Error::new(Kind::System, "the process died while it was entering the container"));
+            }
+        }
+    }
+    outside::tell_pid(request.pid_file.as_deref(), request.pidfd_socket.as_deref(), pid, pidfd)?;
+    match ours.recv()? {
+        Some(Message::Failed(err)) => Err(err),
+        _ => Ok(master),
+    }
+}
+
+fn spawn(
+    joining: &Joining<'_>,
+    cgroup: Option<std::os::fd::BorrowedFd<'_>>,
+    ours: &Channel,
+) -> Result<(i32, OwnedFd)> {
+    let doing = || "cloning a process for the container";
+    let pid_flag = joining.flags & PID;
+    let joined = if pid_flag == 0 { Ok(()) } else { clone::setns(joining.init, pid_flag) };
+    match joined {
+        Ok(()) => match clone3(0, cgroup).map_err(|errno| enter_error(errno, doing()))? {
+            Cloned::Child => {
+                process::close_for_good(ours.as_fd());
+                main(joining, joining.flags & !PID)
+            }
+            Cloned::Parent(pid, pidfd) => Ok((pid, pidfd)),
+        },
+        // The right to join it is in the container's user namespace.
+        Err(Errno::EPERM) if joining.flags & USER != 0 => match clone3(0, cgroup).doing(doing)? {
+            Cloned::Child => {
+                process::close_for_good(ours.as_fd());
+                step_between(joining)
+            }
+            Cloned::Parent(pid, _) => {
+                let word = ours.recv();
+                clone::wait(pid).doing(|| "waiting for the step between")?;
+                match word? {
+                    Some(Message::Init(pid)) => {
+                        Ok((pid, pidfd_open(pid).doing(|| "opening a pidfd of the process")?))
+                    }
+                    Some(Message::Failed(err)) => Err(err),
+                    _ => Err(Error::new(Kind::System, "the step between ended early")),
+                }
+            }
+        },
+        Err(errno) => Err(errno).doing(|| "joining the container's pid namespace"),
+    }
+}
+
+fn enter_error(errno: Errno, doing: &str) -> Error {
+    let err = Error::sys(errno, doing);
+    match errno {
+        Errno::ENODEV | Errno::ENOENT => err.with_kind(Kind::NotRunning).hint("container not running"),
+        Errno::EAGAIN => err.hint("the container's limit of processes is reached"),
+        _ => err,
+    }
+}
+
+fn step_between(joining: &Joining<'_>) -> ! {
+    let result = clone::setns(joining.init, joining.flags & !MOUNT)
+        .doing(|| "joining the container's namespaces")
+        .and_then(|()| match clone3(libc::CLONE_PARENT as u64, None).doing(|| "cloning the process")? {
+            Cloned::Child => main(joining, joining.flags & MOUNT),
+            Cloned::Parent(pid, _) => joining.channel.send(&Message::Init(pid)),
+        });
+    match result {
+        Ok(()) => process::exit_now(0),
+        Err(err) => {
+            let _ = joining.channel.send(&Message::Failed(err));
+            process::exit_now(1)
+        }
+    }
+}
+
+/// Runs in the clone: joins the rest and becomes the workload, or tells why not and ends.
+fn main(joining: &Joining<'_>, left: u64) -> ! {
+    let Err(err) = set_up(joining, left);
+    let _ = joining.channel.send(&Message::Failed(err));
+    process::exit_now(1)
+}
+
+fn set_up(joining: &Joining<'_>, left: u64) -> Result<std::convert::Infallible> {
+    let Joining { plan, channel, container, .. } = joining;
+    process::set_parent_death_signal(libc::SIGKILL).doing(|| "tying the process to its creator")?;
+    process::reset_signals();
+    // Before anything is joined: the container's root could else take hold of us (CVE-2016-9962).
+    process::set_undumpable().doing(|| "hiding the process from the container")?;
+    let in_user_namespace = joining.flags & USER != 0;
+    if in_user_namespace {
+        channel.await_word(|word| matches!(word, Message::Go))?;
+    }
+    clone::setns(joining.init, left).doing(|| "joining the container's namespaces")?;
+    if in_user_namespace {
+        let (uid, gid) = (Uid::from_raw(0), Gid::from_raw(0));
+        let _ = setresgid(gid, gid, gid).and_then(|()| setresuid(uid, uid, uid));
+        process::set_parent_death_signal(libc::SIGKILL).doing(|| "tying the process to its creator")?;
+    }
+    let proc = Proc::new();
+    setsid().doing(|| "starting a session")?;
+    if !container.state().no_new_keyring {
+        keyring::plan(&container.state().id, plan.labels.selinux())?.join(&proc)?;
+    }
+    match &plan.affinity.last {
+        Some(cpus) => cpus.apply(0)?,
+        None if plan.affinity.initial.is_none() => sched::reset_affinity(0)?,
+        None => {}
+    }
+    if plan.terminal {
+        let server = match joining.console_socket {
+            Some(sock) => console::Server::Socket(sock.as_fd()),
+            None => console::Server::Creator(channel),
+        };
+        let root = Root::new(own_root()?);
+        let peer = console::open(&root, plan.console_size, server)?;
+        console::take(&peer, plan.user.uid)?;
+    }
+    place_fds(joining.preserved)?;
+    let workload = Workload {
+        process: plan,
+        seccomp: joining.seccomp,
+        personality: joining.personality,
+        memory_policy: joining.memory_policy,
+        limited_outside: in_user_namespace,
+        preserve_fds: joining.preserved.len() as u32,
+        proc: &proc,
+        channel,
+    };
+    let (program, env) = workload.prepare()?;
+    channel.send(&Message::Ready)?;
+    process::set_parent_death_signal(0).doing(|| "untying the process from its creator")?;
+    Err(workload.execute(&program, &env))
+}

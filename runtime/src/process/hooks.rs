@@ -1,0 +1,121 @@
+//! Hooks of the runtime-spec: programs of the caller's, with the container's state on their stdin.
+//!
+//! Owns their processes until they end or their time is up. What they print is kept for the error
+//! message and goes nowhere else.
+
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::os::fd::AsFd;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+
+use crate::error::{Context, Error, Kind, Result};
+use crate::spec::Hook;
+use crate::sys::clone::pidfd_open;
+
+/// How much of a hook's output an error quotes.
+const QUOTED: u64 = 512;
+
+/// Runs the hooks of `stage` in order, stopping at the first that fails; `state` is the state JSON.
+pub fn run(stage: &str, hooks: &[Hook], state: &[u8]) -> Result<()> {
+    for (at, hook) in hooks.iter().enumerate() {
+        run_one(hook, state).map_err(|err| {
+            err.context(format_args!("running {stage} hook #{at} ({})", hook.path.display()))
+        })?;
+    }
+    Ok(())
+}
+
+fn run_one(hook: &Hook, state: &[u8]) -> Result<()> {
+    // Files in memory rather than pipes: a hook that reads nothing, or leaves a child with its
+    // output open, can block nobody.
+    let mut input = File::from(memfd_create(c"state", MFdFlags::MFD_CLOEXEC).doing(|| "making its stdin")?);
+    input.write_all(state).and_then(|()| input.rewind()).doing(|| "writing its stdin")?;
+    let mut output =
+        File::from(memfd_create(c"output", MFdFlags::MFD_CLOEXEC).doing(|| "making its stdout")?);
+    let clone = |file: &File| file.try_clone().map(Stdio::from).doing(|| "making its stdout");
+
+    let mut command = Command::new(&hook.path);
+    if let Some((arg0, rest)) = hook.args.split_first() {
+        command.arg0(arg0).args(rest);
+    }
+    command.env_clear().envs(hook.env.iter().filter_map(|entry| entry.split_once('=')));
+    command.stdin(Stdio::from(input)).stdout(clone(&output)?).stderr(clone(&output)?);
+    let mut child = command.spawn().doing(|| "starting it")?;
+
+    if let Some(seconds) = hook.timeout.filter(|seconds| *seconds > 0) {
+        let limit = Duration::from_secs(seconds as u64);
+        if !ends_within(child.id() as i32, limit).doing(|| "waiting for it")? {
+            child.kill().and_then(|()| child.wait()).doing(|| "killing it")?;
+            return Err(Error::new(
+                Kind::System,
+                format!("it did not end within {seconds} s and was killed"),
+            ));
+        }
+    }
+    let status = child.wait().doing(|| "waiting for it")?;
+    if status.success() {
+        return Ok(());
+    }
+    let how = match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit status {code}"),
+        (None, signal) => format!("killed by signal {}", signal.unwrap_or_default()),
+    };
+    let mut said = Vec::new();
+    let _ = output.rewind().and_then(|()| output.take(QUOTED).read_to_end(&mut said));
+    let said = String::from_utf8_lossy(&said);
+    let said = said.trim();
+    Err(Error::new(Kind::System, if said.is_empty() { how } else { format!("{how}, output: {said}") }))
+}
+
+fn ends_within(pid: i32, limit: Duration) -> nix::Result<bool> {
+    let pidfd = pidfd_open(pid)?;
+    let end = Instant::now() + limit;
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], timeout) {
+            Ok(0) if left.is_zero() => return Ok(false),
+            Ok(0) | Err(Errno::EINTR) => {}
+            Ok(_) => return Ok(true),
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sh(script: &str, timeout: Option<i64>) -> Hook {
+        let args = ["sh", "-c", script].map(str::to_owned).to_vec();
+        Hook { path: "/bin/sh".into(), args, env: vec!["PATH=/usr/bin:/bin".into(), "A=b".into()], timeout }
+    }
+
+    #[test]
+    fn state_env_and_order() {
+        let out = std::env::temp_dir().join(format!("locule-hook-{}", std::process::id()));
+        let file = out.display();
+        run("poststop", &[sh(&format!("cat > {file}; echo $A$HOME >> {file}"), None)], b"{\"x\":1}").unwrap();
+        assert_eq!(std::fs::read_to_string(&out).unwrap(), "{\"x\":1}b\n", "only the hook's own environment");
+        std::fs::remove_file(out).unwrap();
+    }
+
+    #[test]
+    fn failure_quotes_the_output() {
+        let err =
+            run("prestart", &[sh("true", None), sh("echo bad news >&2; exit 3", None)], b"{}").unwrap_err();
+        assert_eq!(err.to_string(), "running prestart hook #1 (/bin/sh): exit status 3, output: bad news");
+    }
+
+    #[test]
+    fn time_is_limited() {
+        let err = run("prestart", &[sh("sleep 60", Some(1))], b"{}").unwrap_err();
+        assert!(err.to_string().contains("within 1 s"), "{err}");
+    }
+}

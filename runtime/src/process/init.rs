@@ -1,0 +1,235 @@
+//! The container's init, from its first instruction to execve(2).
+//!
+//! Runs in the process that clone3(2) made; owns nothing of the creator's but copies. Every failure
+//! goes to the creator as one error, and the process ends.
+
+use std::convert::Infallible as Never;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::unistd::{Gid, Uid, setresgid, setresuid, setsid};
+
+use super::binds::Prepared;
+use super::channel::{Channel, Message};
+use super::workload::{Workload, place_fds};
+use super::{console, hooks, root};
+use crate::attrs::{netdev, sysctl};
+use crate::error::{Context, Result};
+use crate::plan::Plan;
+use crate::plan::namespaces::{CGROUP, NETWORK, PID, USER};
+use crate::procfs::Proc;
+use crate::sys::clone::{self, Cloned, clone3};
+use crate::sys::{process, socket};
+
+/// What init takes over from the creator across the clone.
+pub struct Handover<'a> {
+    /// The plan.
+    pub plan: &'a Plan,
+    /// What was opened outside.
+    pub prepared: &'a Prepared,
+    /// Namespaces to join, opened outside, as `plan.namespaces.join`.
+    pub joins: &'a [(u64, OwnedFd)],
+    /// The creator.
+    pub channel: &'a Channel,
+    /// Whether to wait for the creator's `Go` before anything that needs ids, cgroup or network.
+    pub waits: bool,
+    /// Whether to wait for the creator once all is set up, rather than go on at once.
+    pub handshakes: bool,
+    /// The start gate, for `create`.
+    pub gate: Option<&'a OwnedFd>,
+    /// The engine's console socket.
+    pub console_socket: Option<BorrowedFd<'a>>,
+    /// Descriptors that the caller hands over, to be numbered from 3 on.
+    pub preserved: &'a [OwnedFd],
+    /// State JSON for the hooks that run inside, without the pid, which differs there.
+    pub hook_state: &'a (dyn Fn(i32, &str) -> Vec<u8> + 'a),
+}
+
+/// Runs in the clone: becomes the workload, or tells why not and ends.
+pub fn main(handover: &Handover<'_>) -> ! {
+    let Err(err) = set_up(handover);
+    let _ = handover.channel.send(&Message::Failed(err));
+    process::exit_now(1)
+}
+
+/// The step between creator and init, where joining and making namespaces needs two clones.
+///
+/// Joins first, with the rights outside, and again what was refused once the user namespace is
+/// joined; then clones the real init as a child of the creator (`CLONE_PARENT`).
+pub fn step_between(handover: &Handover<'_>, flags: u64) -> ! {
+    let result = join_in_between(handover).and_then(|()| {
+        match clone3(flags | libc::CLONE_PARENT as u64, None).doing(|| "cloning the container's init")? {
+            Cloned::Child => main(handover),
+            Cloned::Parent(pid, _) => handover.channel.send(&Message::Init(pid)),
+        }
+    });
+    if let Err(err) = result {
+        let _ = handover.channel.send(&Message::Failed(err));
+        process::exit_now(1);
+    }
+    process::exit_now(0)
+}
+
+fn join_in_between(handover: &Handover<'_>) -> Result<()> {
+    let _ = process::set_undumpable();
+    let mut refused = Vec::new();
+    for (flag, fd) in handover.joins.iter().filter(|(flag, _)| *flag != USER) {
+        if clone::setns(fd, *flag).is_err() {
+            refused.push((flag, fd));
+        }
+    }
+    if let Some((flag, fd)) = handover.joins.iter().find(|(flag, _)| *flag == USER) {
+        clone::setns(fd, *flag).doing(|| "joining the user namespace")?;
+        become_root()?;
+    }
+    for (flag, fd) in refused {
+        clone::setns(fd, *flag).doing(|| format!("joining the {} namespace", name_of(*flag)))?;
+    }
+    if let Some(offsets) = &handover.plan.time_offsets {
+        clone::unshare(clone::CLONE_NEWTIME).doing(|| "making the time namespace")?;
+        // Readable again for this one write: an undumpable process's files are root's alone.
+        offsets.apply(&Proc::new())?;
+    }
+    Ok(())
+}
+
+fn name_of(flag: u64) -> &'static str {
+    crate::plan::namespaces::KINDS
+        .iter()
+        .find(|(_, kind, _)| *kind == flag)
+        .map_or("unknown", |(word, ..)| word)
+}
+
+/// Root inside the user namespace, if the maps have one.
+fn become_root() -> Result<()> {
+    let (uid, gid) = (Uid::from_raw(0), Gid::from_raw(0));
+    // EINVAL: 0 is not mapped; what follows then has the rights of the user namespace alone.
+    match setresgid(gid, gid, gid).and_then(|()| setresuid(uid, uid, uid)) {
+        Ok(()) | Err(nix::errno::Errno::EINVAL) => {}
+        Err(errno) => return Err(errno).doing(|| "becoming root in the user namespace"),
+    }
+    let _ = nix::unistd::setgroups(&[]);
+    // A change of ids clears it.
+    process::set_parent_death_signal(libc::SIGKILL).doing(|| "tying init to its creator")
+}
+
+fn set_up(handover: &Handover<'_>) -> Result<Never> {
+    let Handover { plan, channel, .. } = handover;
+    process::set_parent_death_signal(libc::SIGKILL).doing(|| "tying init to its creator")?;
+    process::reset_signals();
+    if !plan.new_user_namespace() {
+        // Before anything is joined (CVE-2016-9962). With a user namespace to come the creator must
+        // still write the maps, which an undumpable process's files would not let it if not root.
+        process::set_undumpable().doing(|| "hiding init from the container")?;
+    }
+    let stepped = plan.needs_step_between();
+    if !stepped {
+        for (flag, fd) in handover.joins.iter().filter(|(flag, _)| *flag != PID) {
+            clone::setns(fd, *flag).doing(|| format!("joining the {} namespace", name_of(*flag)))?;
+        }
+    }
+    if handover.waits {
+        channel.await_word(|word| matches!(word, Message::Go))?;
+    }
+    if plan.new_user_namespace() {
+        process::set_undumpable().doing(|| "hiding init from the container")?;
+        become_root()?;
+    }
+    if plan.namespaces.makes(CGROUP) {
+        // Only now is this process where the namespace's root shall be.
+        clone::unshare(CGROUP).doing(|| "making the cgroup namespace")?;
+    }
+    let proc = Proc::new();
+    if plan.writes_proc() {
+        // Before the root changes: without the right to mount one, the host's own serves.
+        proc.root().doing(|| "opening procfs")?;
+    }
+    setsid().doing(|| "starting a session")?;
+    if let Some(keyring) = &plan.keyring {
+        for warning in keyring.create(&proc, plan.new_user_namespace())? {
+            channel.send(&Message::Warning(warning))?;
+        }
+    }
+    if plan.namespaces.makes(NETWORK) {
+        netdev::loopback_up()?;
+    }
+
+    let root = root::build(plan, handover.prepared)?;
+    let terminal = open_terminal(handover, &root)?;
+    if !plan.hooks.prestart.is_empty() || !plan.hooks.create_runtime.is_empty() {
+        channel.send(&Message::RunHooks)?;
+        channel.await_word(|word| matches!(word, Message::HooksDone))?;
+    }
+    hooks::run("createContainer", &plan.hooks.create_container, &inside_state(handover, "creating"))?;
+    root::restrict(&root, plan, handover.prepared)?;
+    root::enter(&root, plan)?;
+    drop(root);
+
+    if let Some(name) = &plan.hostname {
+        nix::unistd::sethostname(name).doing(|| format!("setting the host name {name:?}"))?;
+    }
+    if let Some(name) = &plan.domainname {
+        crate::sys::process::set_domain_name(name).doing(|| format!("setting the domain name {name:?}"))?;
+    }
+    if !plan.sysctls.is_empty() {
+        sysctl::apply(&plan.sysctls, &proc)?;
+    }
+    if let Some(terminal) = &terminal {
+        console::take(terminal, plan.process.user.uid)?;
+    }
+    place_fds(handover.preserved)?;
+    let workload = Workload {
+        process: &plan.process,
+        seccomp: plan.seccomp.as_ref(),
+        personality: plan.personality,
+        memory_policy: plan.memory_policy.as_ref(),
+        limited_outside: plan.limits_from_outside(),
+        preserve_fds: handover.preserved.len() as u32,
+        proc: &proc,
+        channel,
+    };
+    let (program, env) = workload.prepare()?;
+    channel.send(&Message::Ready)?;
+    if handover.handshakes {
+        channel.await_word(|word| matches!(word, Message::Proceed(_)))?;
+    }
+    process::set_parent_death_signal(0).doing(|| "untying init from its creator")?;
+    let go = || {
+        hooks::run("startContainer", &plan.hooks.start_container, &inside_state(handover, "created"))?;
+        Err(workload.execute(&program, &env))
+    };
+    match handover.gate {
+        Some(gate) => wait_at_gate(gate, channel, go),
+        None => go(),
+    }
+}
+
+/// Waits for `start`, and answers it with the failure if there is one.
+///
+/// The creator is gone by now. A connection that closes without a word was a `start` that died
+/// before it said go: the gate is gone with it, and so is the container.
+fn wait_at_gate(gate: &OwnedFd, creator: &Channel, go: impl FnOnce() -> Result<Never>) -> Result<Never> {
+    // The creator sees end-of-file at once, however long this process waits here.
+    process::close_for_good(creator.as_fd());
+    let starter = Channel::over(socket::accept(gate).doing(|| "waiting for start")?);
+    starter.await_word(|word| matches!(word, Message::Proceed(_)))?;
+    let Err(err) = go();
+    let _ = starter.send(&Message::Failed(err));
+    process::exit_now(1)
+}
+
+fn inside_state(handover: &Handover<'_>, status: &str) -> Vec<u8> {
+    (handover.hook_state)(nix::unistd::getpid().as_raw(), status)
+}
+
+fn open_terminal(handover: &Handover<'_>, root: &crate::rootfs::Root) -> Result<Option<OwnedFd>> {
+    if !handover.plan.process.terminal {
+        return Ok(None);
+    }
+    let server = match handover.console_socket {
+        Some(sock) => console::Server::Socket(sock),
+        None => console::Server::Creator(handover.channel),
+    };
+    let peer = console::open(root, handover.plan.process.console_size, server)?;
+    console::mount_console(root, &peer)?;
+    Ok(Some(peer))
+}

@@ -1,0 +1,371 @@
+//! The container's root, built by its init from the plan: mounts, devices, links, masks, pivot.
+//!
+//! Walks the plan's lists in order, one error a step. Everything is attached by descriptor inside
+//! the root; nothing here looks at a path of the host except the place of the root itself.
+
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag};
+use nix::mount::{MsFlags, mount};
+use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, fstat};
+use nix::unistd::{Gid, Uid, fchdir, fchownat, pivot_root, symlinkat};
+
+use super::binds::{Prepared, Source};
+use super::copy_up::copy_up;
+use crate::error::{Context, Error, Result};
+use crate::plan::Plan;
+use crate::plan::mounts::{DeviceNode, MountOp, What};
+use crate::rootfs::{self, Root};
+use crate::sys::fs::{cstring, openat2, read_at};
+use crate::sys::mount::{
+    MountAttr, attach, attr, clone_tree, context_message, detach_cwd, detached, fsconfig_create,
+    fsconfig_flag, fsconfig_reconfigure, fsconfig_string, fsmount, fsopen, fspick, set_attr,
+};
+use crate::sys::process::{fs_magic, mknodat, umask};
+
+const PROC_SUPER_MAGIC: i64 = 0x9fa0;
+const CGROUP_MOUNT: &str = "/sys/fs/cgroup";
+
+/// Links that every /dev has (runtime-spec, runtime-linux.md, dev symbolic links).
+const DEV_LINKS: [(&str, &str); 5] = [
+    ("/dev/fd", "/proc/self/fd"),
+    ("/dev/stdin", "/proc/self/fd/0"),
+    ("/dev/stdout", "/proc/self/fd/1"),
+    ("/dev/stderr", "/proc/self/fd/2"),
+    ("/dev/ptmx", "pts/ptmx"),
+];
+
+/// Puts the root file system in place and makes all mounts, devices and links in it.
+pub fn build(plan: &Plan, prepared: &Prepared) -> Result<Root> {
+    let host = match plan.root_propagation {
+        Some((libc::MS_PRIVATE, _)) => MsFlags::MS_PRIVATE,
+        _ => MsFlags::MS_SLAVE,
+    };
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | host, None::<&str>)
+        .doing(|| "cutting the container's mounts off from the host's")?;
+    let root = attach_root(plan, prepared)?;
+
+    // Modes of directories and nodes are meant to the bit.
+    let old_mask = umask(0);
+    for (op, source) in plan.mounts.iter().zip(&prepared.sources) {
+        make_mount(&root, op, source.as_ref(), plan).map_err(|err| {
+            err.context(format_args!("mounting {} on {}", name_of(op), op.destination.display()))
+        })?;
+    }
+    if plan.sets_up_dev() {
+        make_devices(&root, plan, prepared)?;
+        for (link, target) in DEV_LINKS {
+            make_link(&root, Path::new(link), target)?;
+        }
+        if root.resolve(Path::new("/proc/kcore"), OFlag::empty()).is_ok() {
+            make_link(&root, Path::new("/dev/core"), "/proc/kcore")?;
+        }
+    }
+    umask(old_mask);
+    Ok(root)
+}
+
+fn attach_root(plan: &Plan, prepared: &Prepared) -> Result<Root> {
+    let doing = || format!("putting the root file system {} in place", plan.rootfs.display());
+    let place = match openat2(AT_FDCWD, &plan.rootfs, OFlag::O_PATH | OFlag::O_DIRECTORY, 0, 0) {
+        // The mapped root user may not reach the host's path; any place serves until the pivot.
+        Err(Errno::EACCES) => openat2(AT_FDCWD, "/", OFlag::O_PATH | OFlag::O_DIRECTORY, 0, 0),
+        other => other,
+    };
+    attach(&prepared.root, place.doing(doing)?).doing(doing)?;
+    let root = openat2(&prepared.root, ".", OFlag::O_PATH | OFlag::O_DIRECTORY, 0, 0).doing(doing)?;
+    Ok(Root::new(root))
+}
+
+fn name_of(op: &MountOp) -> String {
+    match &op.what {
+        What::Bind { source, .. } => source.display().to_string(),
+        What::FileSystem { kind, .. } => kind.to_string_lossy().into_owned(),
+        What::Cgroup => "cgroup2".into(),
+        What::Remount { .. } => "new options".into(),
+    }
+}
+
+fn make_mount(root: &Root, op: &MountOp, source: Option<&Source>, plan: &Plan) -> Result<()> {
+    match (&op.what, source) {
+        (What::Bind { .. }, Some(source)) => {
+            let place = place(root, &op.destination, source.is_dir)?.0;
+            attach(&source.mount, &place).doing(|| "attaching")
+        }
+        (What::Bind { .. }, None) => Err(Error::invalid("the source was not opened")),
+        (What::FileSystem { kind, source, options, copy_up }, _) => {
+            file_system(root, op, kind, source, options, *copy_up, plan)
+        }
+        (What::Cgroup, _) => cgroup(root, op, plan),
+        (What::Remount { bind, options }, _) => remount(root, op, *bind, options),
+    }
+}
+
+/// The place to mount on, made where missing, and whether it was there.
+fn place(root: &Root, destination: &Path, dir: bool) -> Result<(OwnedFd, bool)> {
+    // An image must not redirect the places of the kernel's own file systems (CVE-2019-19921).
+    let strict = destination == Path::new("/proc") || destination == Path::new("/sys");
+    let found = if strict {
+        root.resolve_without_links(destination, OFlag::O_DIRECTORY)
+    } else {
+        root.resolve(destination, OFlag::empty())
+    };
+    match found {
+        Ok(fd) => {
+            let inside = destination.starts_with("/proc");
+            if !inside && fs_magic(&fd).doing(|| "looking at the destination")? == PROC_SUPER_MAGIC {
+                return Err(Error::invalid("the destination leads into /proc"));
+            }
+            Ok((fd, true))
+        }
+        Err(Errno::ENOENT) if dir => Ok((root.make_dir(destination)?, false)),
+        Err(Errno::ENOENT) => Ok((root.make_file(destination)?, false)),
+        Err(errno @ (Errno::ELOOP | Errno::ENOTDIR)) if strict => {
+            Err(Error::sys(errno, "opening the destination")
+                .hint("it must be a directory of the image, not a link"))
+        }
+        Err(errno) => Err(errno).doing(|| "opening the destination"),
+    }
+}
+
+fn file_system(
+    root: &Root,
+    op: &MountOp,
+    kind: &CStr,
+    source: &CStr,
+    options: &[(CString, Option<CString>)],
+    copies: bool,
+    plan: &Plan,
+) -> Result<()> {
+    let (place, existed) = place(root, &op.destination, true)?;
+    let ctx = fsopen(kind).map_err(|errno| {
+        let err = Error::sys(errno, "opening the file system");
+        if errno == Errno::ENODEV { err.hint("this kernel does not have it") } else { err }
+    })?;
+    let said = |errno: Errno, what: String| {
+        let err = Error::sys(errno, what);
+        match context_message(&ctx) {
+            Some(text) => err.hint(text),
+            None => err,
+        }
+    };
+    fsconfig_string(&ctx, c"source", source).map_err(|errno| said(errno, "setting the source".into()))?;
+    for (key, value) in options {
+        set_option(&ctx, key, value.as_deref())
+            .map_err(|errno| said(errno, format!("setting the option {key:?}")))?;
+    }
+    if kind == c"tmpfs" && existed && !options.iter().any(|(key, _)| key.as_c_str() == c"mode") {
+        // As runc: a tmpfs looks like the directory that it covers.
+        let mode = fstat(&place).doing(|| "looking at the destination")?.st_mode & 0o7777;
+        let mode = CString::new(format!("{mode:o}")).unwrap_or_default();
+        fsconfig_string(&ctx, c"mode", &mode).map_err(|errno| said(errno, "setting the mode".into()))?;
+    }
+    if let Some(context) = plan.mount_context(kind) {
+        fsconfig_string(&ctx, c"context", &context)
+            .map_err(|errno| said(errno, "setting the context".into()))?;
+    }
+    fsconfig_create(&ctx).map_err(|errno| said(errno, "making the file system".into()))?;
+    // Content is copied in while the mount can still be written.
+    let late = if copies { attr::RDONLY } else { 0 };
+    let mount = fsmount(&ctx, op.attr.set & !late).doing(|| "making the mount")?;
+    if copies && existed {
+        copy_up(root, &op.destination, &mount)?;
+    }
+    if copies && op.attr.set & late != 0 {
+        set_attr(&mount, false, &MountAttr { set: late, ..MountAttr::default() })
+            .doing(|| "making it read-only")?;
+    }
+    finish(&mount, op)?;
+    attach(&mount, &place).doing(|| "attaching")
+}
+
+fn set_option(ctx: &OwnedFd, key: &CStr, value: Option<&CStr>) -> nix::Result<()> {
+    match value {
+        Some(value) => fsconfig_string(ctx, key, value),
+        None => fsconfig_flag(ctx, key),
+    }
+}
+
+/// Recursive attributes and propagation of a mount that was made here.
+fn finish(mount: &OwnedFd, op: &MountOp) -> Result<()> {
+    if op.attr_all.set | op.attr_all.clear != 0 {
+        set_attr(mount, true, &op.attr_all).doing(|| "setting the mount's recursive attributes")?;
+    }
+    for (flag, recursive) in &op.propagation {
+        let attrs = MountAttr { propagation: *flag, ..MountAttr::default() };
+        set_attr(mount, *recursive, &attrs).doing(|| "setting the mount's propagation")?;
+    }
+    Ok(())
+}
+
+/// With a cgroup namespace the tree mounts as it is; without one only the container's part is shown.
+fn cgroup(root: &Root, op: &MountOp, plan: &Plan) -> Result<()> {
+    let (place, _) = place(root, &op.destination, true)?;
+    let mount = if plan.has_cgroup_namespace() {
+        match detached(c"cgroup2", &[], op.attr.set) {
+            // In a user namespace that does not own the cgroup namespace: the host's tree, read-only.
+            Err(Errno::EPERM) => own_cgroup(op, "/", attr::RDONLY)?,
+            other => other.doing(|| "making the mount")?,
+        }
+    } else {
+        let line = read_at(AT_FDCWD, "/proc/self/cgroup").doing(|| "finding the own cgroup")?;
+        let path = line.lines().find_map(|l| l.strip_prefix("0::")).unwrap_or("/").to_owned();
+        // Without a cgroup namespace a mapped root could write there (CVE-2023-25809).
+        let sealed = if plan.new_user_namespace() || plan.joins_user_namespace() { attr::RDONLY } else { 0 };
+        own_cgroup(op, &path, sealed)?
+    };
+    finish(&mount, op)?;
+    attach(&mount, &place).doing(|| "attaching")
+}
+
+fn own_cgroup(op: &MountOp, path: &str, sealed: u64) -> Result<OwnedFd> {
+    let source = PathBuf::from(CGROUP_MOUNT).join(rootfs::relative(Path::new(path)));
+    let doing = || format!("opening the cgroup {}", source.display());
+    let mount = clone_tree(AT_FDCWD, &cstring(&source).doing(doing)?, true).doing(doing)?;
+    let attrs = MountAttr { set: op.attr.set | sealed, clear: op.attr.clear, ..MountAttr::default() };
+    set_attr(&mount, true, &attrs).doing(|| "setting the mount's attributes")?;
+    Ok(mount)
+}
+
+fn remount(root: &Root, op: &MountOp, bind: bool, options: &[(CString, Option<CString>)]) -> Result<()> {
+    let place = root.resolve(&op.destination, OFlag::empty()).doing(|| "opening what is mounted there")?;
+    if !bind && !options.is_empty() {
+        let ctx = fspick(&place).doing(|| "opening the mounted file system")?;
+        for (key, value) in options {
+            set_option(&ctx, key, value.as_deref()).doing(|| format!("setting the option {key:?}"))?;
+        }
+        fsconfig_reconfigure(&ctx).doing(|| "reconfiguring the file system")?;
+    }
+    if op.attr.set | op.attr.clear != 0 {
+        set_attr(&place, false, &op.attr).doing(|| "changing the mount")?;
+    }
+    finish(&place, op)
+}
+
+fn make_devices(root: &Root, plan: &Plan, prepared: &Prepared) -> Result<()> {
+    let mut dir: Option<(PathBuf, OwnedFd)> = None;
+    for (at, node) in plan.devices.iter().enumerate() {
+        let doing = || format!("making the device {}", node.path.display());
+        if let Some(host) = prepared.devices.get(at) {
+            let place = root.make_file(&node.path).map_err(|err| err.context(doing()))?;
+            attach(host, place).doing(doing)?;
+            continue;
+        }
+        // Nearly all nodes share /dev: resolve it once.
+        let parent = node.path.parent().unwrap_or(Path::new("/"));
+        if dir.as_ref().is_none_or(|(path, _)| path != parent) {
+            dir = Some((parent.to_owned(), root.make_dir(parent)?));
+        }
+        if let Some((_, fd)) = &dir {
+            make_node(fd, node).map_err(|err| err.context(doing()))?;
+        }
+    }
+    Ok(())
+}
+
+fn make_node(dir: &OwnedFd, node: &DeviceNode) -> Result<()> {
+    let name = node.path.file_name().ok_or_else(|| Error::invalid("the path has no name"))?;
+    let name = cstring(name).doing(|| "reading the name")?;
+    match mknodat(dir, &name, node.mode, node.dev) {
+        Ok(()) if node.uid == 0 && node.gid == 0 => return Ok(()),
+        Ok(()) => {}
+        // What the image has there serves if it is that very device, and nothing else.
+        Err(Errno::EEXIST) => {
+            let fd =
+                openat2(dir, Path::new(&*name.to_string_lossy()), OFlag::O_PATH | OFlag::O_NOFOLLOW, 0, 0)
+                    .doing(|| "looking at what is there")?;
+            let stat = fstat(&fd).doing(|| "looking at what is there")?;
+            if stat.st_rdev != node.dev || stat.st_mode & libc::S_IFMT != node.mode & libc::S_IFMT {
+                return Err(Error::invalid("the image has something else there"));
+            }
+            fchmodat(dir, &*name, Mode::from_bits_truncate(node.mode), FchmodatFlags::FollowSymlink)
+                .doing(|| "setting its mode")?;
+        }
+        Err(errno) => return Err(errno).doing(|| "making the node"),
+    }
+    let (uid, gid) = (Uid::from_raw(node.uid), Gid::from_raw(node.gid));
+    fchownat(dir, &*name, Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW).doing(|| "setting its owner")
+}
+
+fn make_link(root: &Root, link: &Path, target: &str) -> Result<()> {
+    let doing = || format!("linking {} to {target}", link.display());
+    let (dir, name) = root.parent(link).map_err(|err| err.context(doing()))?;
+    match symlinkat(target, &dir, &name) {
+        Ok(()) => Ok(()),
+        Err(Errno::EEXIST) if link != Path::new("/dev/ptmx") => Ok(()),
+        // The image's ptmx would open the wrong devpts instance.
+        Err(Errno::EEXIST) => {
+            nix::unistd::unlinkat(&dir, &name, nix::unistd::UnlinkatFlags::NoRemoveDir).doing(doing)?;
+            symlinkat(target, &dir, &name).doing(doing)
+        }
+        Err(errno) => Err(errno).doing(doing),
+    }
+}
+
+/// Covers masked paths and makes read-only what shall be; ends with the root itself.
+pub fn restrict(root: &Root, plan: &Plan, prepared: &Prepared) -> Result<()> {
+    for path in &plan.readonly_paths {
+        let doing = || format!("making {} read-only", path.display());
+        let place = match root.resolve(path, OFlag::empty()) {
+            Err(Errno::ENOENT | Errno::ENOTDIR) => continue,
+            other => other.doing(doing)?,
+        };
+        let copy = clone_tree(&place, c"", true).doing(doing)?;
+        set_attr(&copy, true, &MountAttr { set: attr::RDONLY, ..MountAttr::default() }).doing(doing)?;
+        attach(&copy, &place).doing(doing)?;
+    }
+    let mut empty: Option<OwnedFd> = None;
+    for path in &plan.masked_paths {
+        let doing = || format!("masking {}", path.display());
+        let place = match root.resolve(path, OFlag::empty()) {
+            Err(Errno::ENOENT | Errno::ENOTDIR) => continue,
+            other => other.doing(doing)?,
+        };
+        let cover = if rootfs::is_dir(&place).doing(doing)? {
+            // One empty read-only directory serves all.
+            if empty.is_none() {
+                let attrs = attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC;
+                empty = Some(
+                    detached(c"tmpfs", &[(c"nr_blocks", c"1"), (c"nr_inodes", c"1")], attrs).doing(doing)?,
+                );
+            }
+            empty.as_ref()
+        } else {
+            prepared.null.as_ref()
+        };
+        if let Some(cover) = cover {
+            let copy = clone_tree(cover, c"", false).doing(doing)?;
+            attach(&copy, &place).doing(doing)?;
+        }
+    }
+    if plan.readonly_root {
+        let attrs = MountAttr { set: attr::RDONLY, ..MountAttr::default() };
+        set_attr(root, false, &attrs).doing(|| "making the root read-only")?;
+    }
+    Ok(())
+}
+
+/// Makes the root the process's and the mount namespace's own, and lets go of the host's.
+pub fn enter(root: &Root, plan: &Plan) -> Result<()> {
+    let doing = || "changing the root";
+    fchdir(root.as_fd()).doing(doing)?;
+    if plan.no_pivot {
+        // On a ramfs there is nothing that can be pivoted away: the root is moved over it instead.
+        mount(Some("."), "/", None::<&str>, MsFlags::MS_MOVE, None::<&str>).doing(doing)?;
+        nix::unistd::chroot(".").doing(doing)?;
+    } else {
+        // The old root ends up on top of the new one, and is dropped from there (pivot_root(2), notes).
+        pivot_root(".", ".").doing(doing)?;
+        detach_cwd().doing(|| "letting go of the host's root")?;
+    }
+    nix::unistd::chdir("/").doing(doing)?;
+    if let Some((flag @ (libc::MS_SHARED | libc::MS_UNBINDABLE), recursive)) = plan.root_propagation {
+        let attrs = MountAttr { propagation: flag, ..MountAttr::default() };
+        let fd = openat2(AT_FDCWD, "/", OFlag::O_PATH, 0, 0).doing(doing)?;
+        set_attr(&fd, recursive, &attrs).doing(|| "setting the root's propagation")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,119 @@
+//! A workload in the foreground: signals go to it, its terminal is served, its end is reported.
+//!
+//! Owns the wait; shared by `run` and `exec`.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::create::{self, CreateRequest, Created, Then};
+use super::terminal::Relay;
+use crate::container::Container;
+use crate::error::{Context, Result};
+use crate::state::Store;
+use crate::sys::clone::{self, Exit, pidfd_signal};
+use crate::sys::process;
+
+/// What `run` was asked for.
+#[derive(Debug)]
+pub struct RunRequest {
+    /// The container.
+    pub create: CreateRequest,
+    /// Return once the workload runs.
+    pub detach: bool,
+    /// Keep the container after its workload has ended.
+    pub keep: bool,
+    /// Do not become the reaper of what the workload orphans.
+    pub no_subreaper: bool,
+}
+
+/// How `run` went.
+#[derive(Debug)]
+pub struct Ran {
+    /// How the workload ended; `None` when detached.
+    pub exit: Option<Exit>,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+}
+
+/// Creates and starts a container; in the foreground also waits for its end and deletes it.
+pub fn run(store: &Store, request: &RunRequest) -> Result<Ran> {
+    if !request.detach {
+        if !request.no_subreaper {
+            process::set_subreaper().doing(|| "becoming the reaper of the container's orphans")?;
+        }
+        // Before the clone: a signal that arrives early waits to be passed on; init resets its own mask.
+        process::block_signals();
+    }
+    let mut created = create::make(store, &request.create, Then::Run, request.detach)?;
+    let mut warnings = std::mem::take(&mut created.warnings);
+    let id = &request.create.id;
+    let container = Container::load(store, id)?;
+    if let Err(err) = container.run_poststart() {
+        let _ = clone::wait(created.pid);
+        let _ = container.destroy(store);
+        return Err(err);
+    }
+    if request.detach {
+        return Ok(Ran { exit: None, warnings });
+    }
+    let Created { pid, pidfd, master, .. } = created;
+    let exit = attend(pid, &pidfd, master)?;
+    if !request.keep {
+        warnings.append(&mut container.destroy(store)?);
+    }
+    Ok(Ran { exit: Some(exit), warnings })
+}
+
+/// Passes signals on and serves the terminal until process `pid`, a child, ends.
+///
+/// Signals must be blocked already. Other children (orphans of the workload) are reaped.
+pub fn attend(pid: i32, pidfd: &OwnedFd, master: Option<OwnedFd>) -> Result<Exit> {
+    let signals = process::signalfd().doing(|| "listening for signals")?;
+    let mut relay = master.map(Relay::new).transpose()?;
+    loop {
+        // The relay stays until the end: what the workload wrote last is read after it is gone.
+        let mut fds = vec![
+            PollFd::new(signals.as_fd(), PollFlags::POLLIN),
+            PollFd::new(pidfd.as_fd(), PollFlags::POLLIN),
+        ];
+        if let Some(relay) = &relay {
+            fds.extend(relay.poll_fds());
+        }
+        match poll(&mut fds, PollTimeout::NONE) {
+            Err(Errno::EINTR) => continue,
+            other => other.doing(|| "waiting for the workload")?,
+        };
+        let ready: Vec<bool> =
+            fds.iter().map(|fd| fd.revents().is_some_and(|events| !events.is_empty())).collect();
+        drop(fds);
+        if let Some(relay) = &mut relay {
+            relay.pump(&ready[2..])?;
+        }
+        while let Some(signal) = process::next_signal(&signals).doing(|| "reading a signal")? {
+            match signal {
+                libc::SIGCHLD => {}
+                libc::SIGWINCH => {
+                    if let Some(relay) = &relay {
+                        relay.resize();
+                    }
+                }
+                // Those that the kernel raises at a fault or a closed pipe of our own are not the workload's.
+                libc::SIGPIPE | libc::SIGURG => {}
+                other => {
+                    let _ = pidfd_signal(pidfd, other);
+                }
+            }
+        }
+        // In one pass: a stopped child must not be missed, and orphans must not pile up.
+        while let Ok(Some((ended, exit))) = clone::reap_any() {
+            if ended == pid {
+                if let Some(relay) = &mut relay {
+                    relay.drain();
+                }
+                return Ok(exit);
+            }
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! The last steps of a container process, shared by init and `exec`: from a process of ours to the workload.
+//!
+//! Walks the attributes in the one order in which each still has the privilege that it needs, and
+//! ends with execve(2). Touches no path but the working directory and the program.
+
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag};
+use nix::unistd::{AccessFlags, access};
+
+use super::channel::{Channel, Message};
+use crate::attrs::{memory_policy, rlimits, sched, user};
+use crate::error::{Context, Error, Kind, Result};
+use crate::plan::ProcessPlan;
+use crate::procfs::{Base, Proc};
+use crate::seccomp::Compiled;
+use crate::sys;
+use crate::sys::fs::{openat2, read_at};
+use crate::sys::process;
+
+/// What the last steps need to know.
+#[derive(Debug)]
+pub struct Workload<'a> {
+    /// The process.
+    pub process: &'a ProcessPlan,
+    /// The system call filter.
+    pub seccomp: Option<&'a Compiled>,
+    /// Execution domain.
+    pub personality: Option<sched::Personality>,
+    /// NUMA policy.
+    pub memory_policy: Option<&'a memory_policy::MemoryPolicy>,
+    /// Whether limits were already set from outside, where privilege over them is.
+    pub limited_outside: bool,
+    /// Descriptors beyond the standard ones that the workload keeps.
+    pub preserve_fds: u32,
+    /// procfs for writes.
+    pub proc: &'a Proc,
+    /// The creator.
+    pub channel: &'a Channel,
+}
+
+impl Workload<'_> {
+    /// Applies everything but execve(2); returns the program's path and environment.
+    pub fn prepare(&self) -> Result<(CString, Vec<CString>)> {
+        let plan = self.process;
+        plan.labels.apply(self.proc)?;
+        if let Some(scheduler) = plan.scheduler {
+            scheduler.apply()?;
+        }
+        if let Some(priority) = plan.io_priority {
+            priority.apply()?;
+        }
+        if let Some(policy) = self.memory_policy {
+            policy.apply()?;
+        }
+        if let Some(personality) = self.personality {
+            personality.apply()?;
+        }
+        if !self.limited_outside {
+            rlimits::apply(&plan.rlimits, 0)?;
+            if let Some(score) = plan.oom_score {
+                score.apply(self.proc, Base::Own)?;
+            }
+        }
+        if plan.no_new_privileges {
+            process::set_no_new_privs().doing(|| "setting no_new_privs")?;
+        } else {
+            // Without no_new_privs only CAP_SYS_ADMIN may load a filter, and that is about to go.
+            self.load_filter()?;
+        }
+        if !plan.terminal {
+            user::own_stdio(plan.user.uid)?;
+        }
+        plan.caps.before_setuid(plan.user.uid)?;
+        plan.user.apply(self.proc)?;
+        // With the user's own rights, and before capabilities go: as runc, either way may be needed.
+        enter_directory(&plan.cwd)?;
+        plan.caps.after_setuid()?;
+        if plan.no_new_privileges {
+            self.load_filter()?;
+        }
+        let mut env = plan.env.clone();
+        if plan.var("HOME").is_none_or(<[u8]>::is_empty) {
+            env.retain(|entry| !entry.to_bytes().starts_with(b"HOME="));
+            let passwd = read_at(AT_FDCWD, "/etc/passwd").unwrap_or_default();
+            env.push(
+                CString::new(format!("HOME={}", user::home_for(plan.user.uid, &passwd))).unwrap_or_default(),
+            );
+        }
+        let program = find_program(plan)?;
+        // Nothing but the standard descriptors and what the caller handed over may pass (CVE-2024-21626).
+        process::cloexec_from(3 + self.preserve_fds).doing(|| "closing the runtime's descriptors")?;
+        Ok((program, env))
+    }
+
+    fn load_filter(&self) -> Result<()> {
+        let Some(filter) = self.seccomp else { return Ok(()) };
+        let listener =
+            sys::seccomp::install(&filter.program, filter.flags).doing(|| "loading the seccomp filter")?;
+        match listener {
+            Some(fd) => self.channel.send(&Message::Filter(fd)),
+            None => Ok(()),
+        }
+    }
+
+    /// execve(2); the error says which exit code the caller owes its user.
+    pub fn execute(&self, program: &CStr, env: &[CString]) -> Error {
+        let errno = process::execve(program, &self.process.args, env);
+        program_error(&program.to_string_lossy(), errno)
+    }
+}
+
+/// chdir(2), and a check that it did not lead out of the root (CVE-2024-21626).
+fn enter_directory(cwd: &Path) -> Result<()> {
+    let doing = || format!("changing to the working directory {}", cwd.display());
+    nix::unistd::chdir(cwd).doing(doing)?;
+    match nix::unistd::getcwd() {
+        Ok(path) if path.is_absolute() => Ok(()),
+        Ok(_) | Err(Errno::ENOENT) => {
+            Err(Error::invalid(format!("{}: it is outside of the container's root", doing())))
+        }
+        Err(errno) => Err(errno).doing(doing),
+    }
+}
+
+/// The program's path: as given when it has a slash, else searched for in the workload's own PATH.
+fn find_program(plan: &ProcessPlan) -> Result<CString> {
+    let Some(name) = plan.args.first() else { return Err(Error::invalid("process.args is empty")) };
+    let bytes = name.to_bytes();
+    let shown = name.to_string_lossy();
+    if bytes.is_empty() {
+        return Err(not_found(&shown));
+    }
+    if bytes.contains(&b'/') {
+        return usable(name).map(|()| name.clone()).map_err(|errno| program_error(&shown, errno));
+    }
+    let mut denied = false;
+    for dir in plan.var("PATH").unwrap_or_default().split(|b| *b == b':') {
+        let dir = if dir.is_empty() { b"." } else { dir };
+        let Ok(path) = CString::new([dir, b"/", bytes].concat()) else { continue };
+        match usable(&path) {
+            Ok(()) => return Ok(path),
+            Err(Errno::EACCES) => denied = true,
+            Err(_) => {}
+        }
+    }
+    Err(if denied { program_error(&shown, Errno::EACCES) } else { not_found(&shown) })
+}
+
+/// Whether `path` is a file that this user may execute.
+fn usable(path: &CStr) -> nix::Result<()> {
+    let os = Path::new(std::ffi::OsStr::from_bytes(path.to_bytes()));
+    let fd = openat2(AT_FDCWD, os, OFlag::O_PATH, 0, 0)?;
+    match crate::rootfs::is_dir(&fd)? {
+        true => Err(Errno::EISDIR),
+        false => access(os, AccessFlags::X_OK),
+    }
+}
+
+/// The words that engines look for (docker, podman and containerd map them to 127).
+fn not_found(name: &str) -> Error {
+    Error::new(Kind::CommandNotFound, format!("exec: {name:?}: executable file not found in $PATH"))
+}
+
+fn program_error(name: &str, errno: Errno) -> Error {
+    let kind = match errno {
+        Errno::ENOENT | Errno::ENOTDIR => Kind::CommandNotFound,
+        _ => Kind::NotExecutable,
+    };
+    let err = Error::sys(errno, format!("exec: {name:?}")).with_kind(kind);
+    match errno {
+        // A directory is found, and cannot be executed: engines look for this wording (126).
+        Errno::EISDIR => Error::sys(Errno::EACCES, format!("exec: {name:?}: is a directory")).with_kind(kind),
+        Errno::ENOENT => err.hint("it, or the interpreter that it names, is not in the container"),
+        Errno::ENOEXEC => err.hint("it is neither a program of this architecture nor a script with #!"),
+        _ => err,
+    }
+}
+
+/// Opens the root of the calling process.
+pub fn own_root() -> Result<OwnedFd> {
+    openat2(AT_FDCWD, "/", OFlag::O_PATH | OFlag::O_DIRECTORY, 0, 0).doing(|| "opening the container's root")
+}
+
+/// Puts the descriptors that the caller handed over right behind the standard ones.
+///
+/// `fds` are in the wanted order; the numbers from 3 on are overwritten.
+pub fn place_fds(fds: &[OwnedFd]) -> Result<()> {
+    for (at, fd) in fds.iter().enumerate() {
+        let number = 3 + at as i32;
+        if fd.as_fd().as_raw_fd() != number {
+            process::dup_to(fd, number).doing(|| format!("handing over descriptor {number}"))?;
+        }
+    }
+    Ok(())
+}

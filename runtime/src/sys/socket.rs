@@ -1,0 +1,111 @@
+//! UNIX sockets of the runtime: packets with descriptors, and sockets named through a directory descriptor.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::path::PathBuf;
+
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, connect,
+    recvmsg, sendmsg, socket, socketpair,
+};
+
+/// A connected pair of `SOCK_SEQPACKET` sockets, close-on-exec.
+pub fn pair() -> nix::Result<(OwnedFd, OwnedFd)> {
+    socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+}
+
+/// Sends one packet with descriptors; no SIGPIPE.
+pub fn send(sock: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> nix::Result<()> {
+    let raw: Vec<RawFd> = fds.iter().map(|fd| fd.as_raw_fd()).collect();
+    let rights = [ControlMessage::ScmRights(&raw)];
+    let control: &[ControlMessage<'_>] = if raw.is_empty() { &[] } else { &rights };
+    loop {
+        match sendmsg::<()>(
+            sock.as_fd().as_raw_fd(),
+            &[IoSlice::new(bytes)],
+            control,
+            MsgFlags::MSG_NOSIGNAL,
+            None,
+        ) {
+            Ok(_) => return Ok(()),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+/// Receives one packet: bytes put into `buf`, and the descriptors that came along (close-on-exec).
+///
+/// Zero bytes mean that the peer is gone.
+pub fn recv(sock: impl AsFd, buf: &mut [u8]) -> nix::Result<(usize, Vec<OwnedFd>)> {
+    let mut space = nix::cmsg_space!([RawFd; 64]);
+    loop {
+        let mut iov = [IoSliceMut::new(buf)];
+        let msg = match recvmsg::<()>(
+            sock.as_fd().as_raw_fd(),
+            &mut iov,
+            Some(&mut space),
+            MsgFlags::MSG_CMSG_CLOEXEC,
+        ) {
+            Err(Errno::EINTR) => continue,
+            other => other?,
+        };
+        let mut fds = Vec::new();
+        for control in msg.cmsgs()? {
+            if let ControlMessageOwned::ScmRights(raw) = control {
+                // SAFETY: the kernel installed these for us just now; nothing else owns them.
+                fds.extend(raw.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
+            }
+        }
+        return Ok((msg.bytes, fds));
+    }
+}
+
+/// The address of `name` in the directory `dir`, in a form that fits sun_path whatever the depth.
+fn through(dir: BorrowedFd<'_>, name: &str) -> nix::Result<UnixAddr> {
+    UnixAddr::new(&PathBuf::from(format!("/proc/self/fd/{}/{name}", dir.as_raw_fd())))
+}
+
+/// A listening `SOCK_SEQPACKET` socket at `name` in `dir`.
+pub fn listen_at(dir: impl AsFd, name: &str) -> nix::Result<OwnedFd> {
+    let sock = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?;
+    nix::sys::socket::bind(sock.as_raw_fd(), &through(dir.as_fd(), name)?)?;
+    nix::sys::socket::listen(&sock, nix::sys::socket::Backlog::new(4)?)?;
+    Ok(sock)
+}
+
+/// Connects to the `SOCK_SEQPACKET` socket `name` in `dir`.
+pub fn connect_at(dir: impl AsFd, name: &str) -> nix::Result<OwnedFd> {
+    let sock = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?;
+    connect(sock.as_raw_fd(), &through(dir.as_fd(), name)?)?;
+    Ok(sock)
+}
+
+/// Accepts one connection, close-on-exec.
+pub fn accept(sock: impl AsFd) -> nix::Result<OwnedFd> {
+    loop {
+        match nix::sys::socket::accept4(sock.as_fd().as_raw_fd(), SockFlag::SOCK_CLOEXEC) {
+            // SAFETY: a fresh descriptor that nothing else owns.
+            Ok(fd) => return Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+/// Connects to the `SOCK_STREAM` socket at `path`, which may be longer than sun_path.
+pub fn connect_stream(path: &std::path::Path) -> nix::Result<OwnedFd> {
+    let sock = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(std::path::Path::new("."));
+    let name = path.file_name().and_then(|n| n.to_str()).ok_or(Errno::EINVAL)?;
+    let dir = super::fs::openat2(
+        nix::fcntl::AT_FDCWD,
+        parent,
+        nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_DIRECTORY,
+        0,
+        0,
+    )?;
+    connect(sock.as_raw_fd(), &through(dir.as_fd(), name)?)?;
+    Ok(sock)
+}
