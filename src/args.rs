@@ -50,9 +50,12 @@ impl Globals {
             let Some(flag) = Flag::of(&word) else { return Ok(First::Verb(word)) };
             match flag.name {
                 b"root" => self.root = Some(absolute(flag.value(words)?)?),
-                b"log" => self.log = Some(flag.value(words)?.into()).filter(|log: &PathBuf| log != OsStr::new("")),
+                b"log" => {
+                    self.log = Some(flag.value(words)?.into()).filter(|log: &PathBuf| log != OsStr::new(""))
+                }
                 b"log-format" => {
-                    self.log_format = flag.choice(words, &[("text", Format::Text), ("json", Format::Json)])?;
+                    self.log_format =
+                        flag.choice(words, &[("text", Format::Text), ("json", Format::Json)])?;
                 }
                 b"debug" => self.debug = flag.switch()?,
                 b"systemd-cgroup" => {
@@ -125,7 +128,6 @@ impl Globals {
         // bit (XDG base directory specification).
         Store::create_root(&root, sticky)
     }
-
 }
 
 /// The refusal for a name that no container has.
@@ -154,8 +156,9 @@ pub fn absolute(path: impl Into<PathBuf>) -> Result<PathBuf> {
     if path.as_os_str().is_empty() {
         return Err(Error::invalid("an empty path was given"));
     }
-    std::path::absolute(&path)
-        .map_err(|err| Error::invalid(format!("finding the directory that {} is relative to: {err}", path.display())))
+    std::path::absolute(&path).map_err(|err| {
+        Error::invalid(format!("finding the directory that {} is relative to: {err}", path.display()))
+    })
 }
 
 /// A word that begins with a dash, taken apart.
@@ -170,7 +173,8 @@ impl<'a> Flag<'a> {
     /// `None` for a word that is no flag: without a dash, or one dash alone.
     fn of(word: &'a OsStr) -> Option<Self> {
         let bytes = word.as_bytes();
-        let bare = bytes.strip_prefix(b"--").or_else(|| bytes.strip_prefix(b"-")).filter(|bare| !bare.is_empty())?;
+        let bare =
+            bytes.strip_prefix(b"--").or_else(|| bytes.strip_prefix(b"-")).filter(|bare| !bare.is_empty())?;
         let (name, attached) = match bare.iter().position(|byte| *byte == b'=') {
             Some(at) => (&bare[..at], Some(&bare[at + 1..])),
             None => (bare, None),
@@ -202,11 +206,19 @@ impl<'a> Flag<'a> {
         }
     }
 
-    fn choice<T: Copy>(&self, words: &mut impl Iterator<Item = OsString>, choices: &[(&str, T)]) -> Result<T> {
+    fn choice<T: Copy>(
+        &self,
+        words: &mut impl Iterator<Item = OsString>,
+        choices: &[(&str, T)],
+    ) -> Result<T> {
         let value = self.value(words)?;
         choices.iter().find(|(word, _)| value == *word).map(|(_, choice)| *choice).ok_or_else(|| {
             let known: Vec<_> = choices.iter().map(|(word, _)| *word).collect();
-            Error::invalid(format!("unknown value {value:?} for -{}: one of {}", self.name(), known.join(", ")))
+            Error::invalid(format!(
+                "unknown value {value:?} for -{}: one of {}",
+                self.name(),
+                known.join(", ")
+            ))
         })
     }
 
@@ -230,7 +242,11 @@ pub enum Rewritten {
 
 /// Rewrites the words after a verb. Where `ends_at_id` is set, what follows the first word that
 /// is no flag belongs to the command that the verb runs, and one `--` in between is dropped.
-pub fn rewrite(command: &Command, words: impl Iterator<Item = OsString>, ends_at_id: bool) -> Result<Rewritten> {
+pub fn rewrite(
+    command: &Command,
+    words: impl Iterator<Item = OsString>,
+    ends_at_id: bool,
+) -> Result<Rewritten> {
     let mut words = words;
     let mut flags = vec![OsString::from(command.get_name())];
     let mut others = Vec::new();
@@ -310,7 +326,9 @@ mod tests {
 
     fn rewritten(line: &[&str], ends_at_id: bool) -> Vec<String> {
         match rewrite(&command(), words(line), ends_at_id).unwrap() {
-            Rewritten::Words(words) => words.into_iter().skip(1).map(|word| word.into_string().unwrap()).collect(),
+            Rewritten::Words(words) => {
+                words.into_iter().skip(1).map(|word| word.into_string().unwrap()).collect()
+            }
             Rewritten::Help => vec!["help".into()],
         }
     }
@@ -333,7 +351,10 @@ mod tests {
 
     #[test]
     fn what_follows_the_id_is_the_commands() {
-        assert_eq!(rewritten(&["-d", "a", "ls", "-d", "--", "--help"], true), ["--detach", "--", "a", "ls", "-d", "--", "--help"]);
+        assert_eq!(
+            rewritten(&["-d", "a", "ls", "-d", "--", "--help"], true),
+            ["--detach", "--", "a", "ls", "-d", "--", "--help"]
+        );
         assert_eq!(rewritten(&["a", "--", "ls", "--", "x"], true), ["--", "a", "ls", "--", "x"]);
         assert_eq!(rewritten(&["--", "a", "-x"], true), ["--", "a", "-x"]);
         assert_eq!(rewritten(&["a", "-d"], false), ["--detach", "--", "a"]);
@@ -354,8 +375,17 @@ mod tests {
     fn globals_stop_at_the_verb() {
         let mut globals = Globals::default();
         let mut line = words(&[
-            "--root", "/r/moby", "--log", "/b/log.json", "--log-format", "json", "-debug", "--systemd-cgroup",
-            "--rootless=true", "create", "--root",
+            "--root",
+            "/r/moby",
+            "--log",
+            "/b/log.json",
+            "--log-format",
+            "json",
+            "-debug",
+            "--systemd-cgroup",
+            "--rootless=true",
+            "create",
+            "--root",
         ]);
         assert_eq!(globals.read(&mut line).unwrap(), First::Verb("create".into()));
         assert_eq!(line.next().unwrap(), "--root");
@@ -371,7 +401,10 @@ mod tests {
             let mut globals = Globals::default();
             globals.read(&mut words(line)).map(|_| globals.manager)
         };
-        assert_eq!(manager(&["--systemd-cgroup", "--cgroup-manager", "disabled", "x"]).unwrap(), Manager::Disabled);
+        assert_eq!(
+            manager(&["--systemd-cgroup", "--cgroup-manager", "disabled", "x"]).unwrap(),
+            Manager::Disabled
+        );
         assert_eq!(manager(&["--systemd-cgroup=false", "x"]).unwrap(), Manager::Cgroupfs);
         let err = manager(&["--cgroup-manager=v1", "x"]).unwrap_err().to_string();
         assert_eq!(err, "unknown value \"v1\" for -cgroup-manager: one of cgroupfs, systemd, disabled");

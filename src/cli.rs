@@ -67,10 +67,10 @@ impl Verb {
 
     /// The text of `--help`.
     pub fn help(&self) -> String {
-        let mut command = self.command().about(self.about).override_usage(format!(
-            "locule [global options] {} {}",
-            self.name, self.usage
-        ));
+        let mut command = self
+            .command()
+            .about(self.about)
+            .override_usage(format!("locule [global options] {} {}", self.name, self.usage));
         if !self.details.is_empty() {
             command = command.long_about(format!("{}\n\n{}", self.about, self.details));
         }
@@ -109,14 +109,24 @@ pub const VERBS: &[&Verb] = &[
 /// The global options, for help, manual and completions; `args::Globals::read` reads them.
 pub fn global_arguments() -> Vec<Arg> {
     vec![
-        option("root", "DIR", "Directory of the containers' state, on a tmpfs (default: /run/locule, or $XDG_RUNTIME_DIR/locule for a user)"),
+        option(
+            "root",
+            "DIR",
+            "Directory of the containers' state, on a tmpfs (default: /run/locule, or $XDG_RUNTIME_DIR/locule for a user)",
+        ),
         option("log", "FILE", "Append errors and warnings to FILE; errors go to standard error as well"),
-        option("log-format", "FORMAT", "Form of the log's records").value_parser(["text", "json"]).default_value("text"),
+        option("log-format", "FORMAT", "Form of the log's records")
+            .value_parser(["text", "json"])
+            .default_value("text"),
         switch("debug", "Log each call and its duration, and warnings also to a JSON log"),
         switch("systemd-cgroup", "Let systemd manage cgroups: cgroupsPath is then slice:prefix:name"),
-        option("cgroup-manager", "MANAGER", "Who manages cgroups; of this and --systemd-cgroup the later counts")
-            .value_parser(["cgroupfs", "systemd", "disabled"])
-            .default_value("cgroupfs"),
+        option(
+            "cgroup-manager",
+            "MANAGER",
+            "Who manages cgroups; of this and --systemd-cgroup the later counts",
+        )
+        .value_parser(["cgroupfs", "systemd", "disabled"])
+        .default_value("cgroupfs"),
         option("rootless", "BOOL", "Whether missing permissions on cgroups are ignored")
             .value_parser(["auto", "true", "false"])
             .default_value("auto"),
@@ -155,9 +165,11 @@ pub fn ask(first: First, words: impl Iterator<Item = OsString>) -> Result<Asked>
 /// The verb called `name`.
 pub fn find(name: &str) -> Result<&'static Verb> {
     let name = if name == "h" { "help" } else { name };
-    VERBS.iter().find(|verb| verb.name == name).copied().ok_or_else(|| {
-        Error::invalid(format!("no command {name:?}: locule --help lists the commands"))
-    })
+    VERBS
+        .iter()
+        .find(|verb| verb.name == name)
+        .copied()
+        .ok_or_else(|| Error::invalid(format!("no command {name:?}: locule --help lists the commands")))
 }
 
 /// clap's several lines as one, in our words.
@@ -211,7 +223,9 @@ pub fn help() -> String {
     for verb in VERBS {
         text.push_str(&format!("  {:<12}{}\n", verb.name, verb.about));
     }
-    text.push_str("\nlocule COMMAND --help tells more; so do the manual pages locule(1) and locule-COMMAND(1).\n");
+    text.push_str(
+        "\nlocule COMMAND --help tells more; so do the manual pages locule(1) and locule-COMMAND(1).\n",
+    );
     text
 }
 

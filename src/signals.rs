@@ -77,7 +77,9 @@ pub fn parse(word: &str) -> Result<c_int> {
 
 fn signed_offset(text: &str, sign: char) -> Option<c_int> {
     match text.strip_prefix(sign) {
-        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => digits.parse::<u8>().ok().map(c_int::from),
+        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+            digits.parse::<u8>().ok().map(c_int::from)
+        }
         Some(_) => None,
         None => text.is_empty().then_some(0),
     }
@@ -101,7 +103,9 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused_by_name() {
-        for word in ["", "SIG", "TERMINATE", "65", "-1", "RTMIN+31", "RTMIN-1", "RTMAX+1", "RTMIN+", "RTMIN++1"] {
+        for word in
+            ["", "SIG", "TERMINATE", "65", "-1", "RTMIN+31", "RTMIN-1", "RTMAX+1", "RTMIN+", "RTMIN++1"]
+        {
             let err = parse(word).unwrap_err().to_string();
             assert!(err.contains(&format!("{word:?}")), "{word}: {err}");
         }

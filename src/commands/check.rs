@@ -19,12 +19,7 @@ each warning; what is refused here would be refused by create. Exits with 0 when
 else with 1.",
     examples: &[("Check the bundle in /srv/web", "locule check /srv/web")],
     arguments: |command| {
-        command.arg(
-            Arg::new("bundle")
-                .default_value(".")
-                .value_parser(path_parser())
-                .help("The bundle"),
-        )
+        command.arg(Arg::new("bundle").default_value(".").value_parser(path_parser()).help("The bundle"))
     },
     run,
     ..Verb::BASE

@@ -34,7 +34,9 @@ its --help, because engines take a successful one for support.",
 
 /// The refusal.
 pub fn absent(verb: &str) -> Error {
-    Error::unsupported(format!("{verb} is not there yet: this version of locule cannot save or restore containers"))
+    Error::unsupported(format!(
+        "{verb} is not there yet: this version of locule cannot save or restore containers"
+    ))
 }
 
 /// runc's options that both verbs have; declared so that a caller's words are understood before they are refused.
@@ -50,6 +52,10 @@ pub fn arguments(command: Command) -> Command {
         switch("file-locks", "Allow file locks"),
         switch("auto-dedup", "Deduplicate memory images"),
         option("manage-cgroups-mode", "MODE", "soft, full, strict or ignore"),
-        Arg::new("empty-ns").long("empty-ns").value_name("NAMESPACE").action(ArgAction::Append).help("Restore empty"),
+        Arg::new("empty-ns")
+            .long("empty-ns")
+            .value_name("NAMESPACE")
+            .action(ArgAction::Append)
+            .help("Restore empty"),
     ])
 }

@@ -19,7 +19,10 @@ namespaces, mounts and limits are made, and its first process waits; locule star
 the program of config.json. The name must be free under the state root.
 
 A create that fails leaves nothing behind.",
-    examples: &[("Create web1 from a bundle and start it", "locule create --bundle /srv/web web1\nlocule start web1")],
+    examples: &[(
+        "Create web1 from a bundle and start it",
+        "locule create --bundle /srv/web web1\nlocule start web1",
+    )],
     arguments: |command| arguments(command).arg(id()),
     run,
     ..Verb::BASE
@@ -28,7 +31,9 @@ A create that fails leaves nothing behind.",
 /// The options that describe the container to make.
 pub fn arguments(command: Command) -> Command {
     command.args([
-        option("bundle", "DIR", "The bundle (default: the current directory)").short('b').value_parser(path_parser()),
+        option("bundle", "DIR", "The bundle (default: the current directory)")
+            .short('b')
+            .value_parser(path_parser()),
         option("console-socket", "SOCKET", "AF_UNIX socket that gets the master end of the terminal")
             .value_parser(path_parser()),
         option("pid-file", "FILE", "Write the process id to FILE, digits only").value_parser(path_parser()),

@@ -19,7 +19,9 @@ that was created and never started is killed first. With --force a running one i
 an interrupted call left is removed, and a name that does not exist is no error.",
     examples: &[("Delete web1 in any state", "locule delete --force web1")],
     arguments: |command| {
-        command.arg(switch("force", "Kill the container first if it still runs (SIGKILL)").short('f')).arg(id())
+        command
+            .arg(switch("force", "Kill the container first if it still runs (SIGKILL)").short('f'))
+            .arg(id())
     },
     run,
     ..Verb::BASE

@@ -50,7 +50,10 @@ fn run(globals: &Globals, matches: &ArgMatches, out: &mut Out) -> Result<i32> {
     let interval: Duration = matches.get_one("interval").copied().unwrap_or(Duration::from_secs(5));
     let container = globals.container(given_id(matches))?;
     if container.status()? == Status::Stopped {
-        return Err(Error::new(Kind::NotRunning, format!("watching {}: container not running", container.id())));
+        return Err(Error::new(
+            Kind::NotRunning,
+            format!("watching {}: container not running", container.id()),
+        ));
     }
     if matches.get_flag("stats") {
         statistics(&container, out)?;

@@ -82,11 +82,16 @@ fn run(globals: &Globals, matches: &ArgMatches, _out: &mut Out) -> Result<i32> {
         std::fs::read(path).doing(act).and_then(|text| serde_json::from_slice(&text).doing(act))
     });
     let file: Option<Process> = file.transpose()?;
+    if file.is_none() && changes.args.is_empty() {
+        return Err(no_command());
+    }
     let container = globals.container(given_id(matches))?;
     let base = match file {
         Some(process) => process,
         // runc's rule: the terminal of the container's own process is not inherited.
-        None => Process { terminal: false, args: Vec::new(), ..container.spec()?.process.unwrap_or_default() },
+        None => {
+            Process { terminal: false, args: Vec::new(), ..container.spec()?.process.unwrap_or_default() }
+        }
     };
     if matches.get_flag("no-subreaper") {
         locule_runtime::warn::warn("exec --no-subreaper has no effect: exec never adopts processes".into());
@@ -132,7 +137,9 @@ impl Changes {
                 .unwrap_or_default()
                 .map(|word| {
                     word.to_str().map(str::to_owned).ok_or_else(|| {
-                        Error::invalid(format!("reading the command: {word:?} is not UTF-8, as JSON documents are"))
+                        Error::invalid(format!(
+                            "reading the command: {word:?} is not UTF-8, as JSON documents are"
+                        ))
                     })
                 })
                 .collect::<Result<_>>()?,
@@ -155,7 +162,7 @@ impl Changes {
             base.args = self.args;
         }
         if base.args.is_empty() {
-            return Err(Error::invalid("the command is missing: usage: locule exec [options] <container-id> <command>"));
+            return Err(no_command());
         }
         for variable in self.env {
             if variable.split_once('=').is_none_or(|(key, _)| key.is_empty()) {
@@ -190,6 +197,10 @@ impl Changes {
     }
 }
 
+fn no_command() -> Error {
+    Error::invalid("exec: the command is missing: usage: locule exec [options] <container-id> <command>")
+}
+
 fn add(set: &mut Vec<String>, name: &str) {
     if !set.iter().any(|known| known == name) {
         set.push(name.to_owned());
@@ -205,7 +216,9 @@ fn capability(name: &str) -> String {
 fn user_and_group(word: &str) -> Result<(Option<u32>, Option<u32>)> {
     let number = |what: &str, digits: &str| {
         digits.parse().map(Some).map_err(|_| {
-            Error::invalid(format!("--user {word:?}: {what} {digits:?} is not a number: names are not looked up"))
+            Error::invalid(format!(
+                "--user {word:?}: {what} {digits:?} is not a number: names are not looked up"
+            ))
         })
     };
     match word.split_once(':') {
@@ -266,9 +279,21 @@ mod tests {
     #[test]
     fn each_flag_lands_in_its_field() {
         let line = [
-            "--tty", "--no-new-privs", "--env=B=2", "--env=C=", "--cwd=/w", "--user=1:2", "--additional-gids=8",
-            "--additional-gids=9,10", "--cap=net_admin", "--cap=CAP_KILL", "--apparmor=other", "--process-label=l",
-            "--", "a", "ls",
+            "--tty",
+            "--no-new-privs",
+            "--env=B=2",
+            "--env=C=",
+            "--cwd=/w",
+            "--user=1:2",
+            "--additional-gids=8",
+            "--additional-gids=9,10",
+            "--cap=net_admin",
+            "--cap=CAP_KILL",
+            "--apparmor=other",
+            "--process-label=l",
+            "--",
+            "a",
+            "ls",
         ];
         let process = changes(&line).unwrap().apply(base()).unwrap();
         assert!(process.terminal && process.no_new_privileges);
@@ -294,15 +319,21 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused_with_its_word() {
-        let told = |line: &[&str]| {
-            changes(line).and_then(|changes| changes.apply(base())).unwrap_err().to_string()
-        };
+        let told =
+            |line: &[&str]| changes(line).and_then(|changes| changes.apply(base())).unwrap_err().to_string();
         assert!(told(&["--user=root", "--", "a", "ls"]).contains("\"root\" is not a number"));
         assert!(told(&["--user=1:", "--", "a", "ls"]).contains("gid \"\""));
         assert!(told(&["--env=NOVALUE", "--", "a", "ls"]).contains("\"NOVALUE\""));
         assert!(told(&["--env==x", "--", "a", "ls"]).contains("KEY=VALUE"));
         let empty = Process { args: Vec::new(), ..base() };
-        assert!(changes(&["--", "a"]).unwrap().apply(empty).unwrap_err().to_string().contains("command is missing"));
+        assert!(
+            changes(&["--", "a"])
+                .unwrap()
+                .apply(empty)
+                .unwrap_err()
+                .to_string()
+                .contains("command is missing")
+        );
     }
 
     #[test]

@@ -18,7 +18,10 @@ pub const VERB: Verb = Verb {
     details: "The signal is a number or a name, with or without SIG, SIGRTMIN+n included; the default is \
 SIGTERM. It goes to the container's first process, with --all to every process of the container. \
 Signalling a stopped container is an error, but for --all, which succeeds.",
-    examples: &[("Ask web1 to end", "locule kill web1"), ("Kill everything in it", "locule kill --all web1 KILL")],
+    examples: &[
+        ("Ask web1 to end", "locule kill web1"),
+        ("Kill everything in it", "locule kill --all web1 KILL"),
+    ],
     arguments: |command| {
         command
             .arg(switch("all", "Signal every process of the container").short('a'))

@@ -20,7 +20,10 @@ signals on to it, deletes the container at its end and exits with its status: it
 and the signal's number. With --detach it returns when the process runs.",
     examples: &[
         ("Run the bundle of the current directory", "locule run web1"),
-        ("Run it in the background and keep its state", "locule run --detach --keep --pid-file web1.pid web1"),
+        (
+            "Run it in the background and keep its state",
+            "locule run --detach --keep --pid-file web1.pid web1",
+        ),
     ],
     arguments: |command| {
         create::arguments(command)

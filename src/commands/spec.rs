@@ -44,9 +44,11 @@ out what a user may not do; no further configuration is needed. An existing conf
 
 fn run(_globals: &Globals, matches: &ArgMatches, _out: &mut Out) -> Result<i32> {
     let path = path(matches, "bundle")?.unwrap_or_default().join("config.json");
-    let text = document(matches.get_flag("rootless").then(|| {
-        (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw())
-    }));
+    let text = document(
+        matches
+            .get_flag("rootless")
+            .then(|| (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw())),
+    );
     let act = || format!("writing {}", path.display());
     let mut file = match OpenOptions::new().write(true).create_new(true).open(&path) {
         Err(err) if err.kind() == std::io::ErrorKind::AlreadyExists => {
@@ -108,7 +110,9 @@ mod tests {
         assert_eq!((linux.uid_mappings[0].container_id, linux.uid_mappings[0].size), (0, 1));
         assert!(linux.resources.is_none());
         for mount in &own.mounts {
-            assert!(mount.options.iter().all(|option| !option.starts_with("gid=") && !option.starts_with("uid=")));
+            assert!(
+                mount.options.iter().all(|option| !option.starts_with("gid=") && !option.starts_with("uid="))
+            );
         }
         let sys = own.mounts.iter().find(|mount| mount.destination.ends_with("sys")).unwrap();
         assert_eq!(sys.options, ["rbind", "nosuid", "noexec", "nodev", "ro"]);

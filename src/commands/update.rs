@@ -5,9 +5,9 @@
 use std::io::Read;
 
 use clap::{ArgMatches, value_parser};
+use locule_runtime::Result;
 use locule_runtime::error::Context;
 use locule_runtime::spec::{BlockIo, Cpu, IntelRdt, Memory, Pids, Resources};
-use locule_runtime::Result;
 
 use crate::args::Globals;
 use crate::cli::{Verb, given_id, id, option, text};
@@ -49,17 +49,25 @@ of config.json's linux.resources; both together are refused. Sizes are bytes, or
     arguments: |command| {
         command
             .args([
-                option("resources", "FILE", "Read the limits as JSON from FILE, or from standard input for -")
-                    .short('r')
-                    .conflicts_with_all(FLAGS),
-                option("blkio-weight", "WEIGHT", "Block I/O weight, 10 to 1000").value_parser(value_parser!(u16)),
+                option(
+                    "resources",
+                    "FILE",
+                    "Read the limits as JSON from FILE, or from standard input for -",
+                )
+                .short('r')
+                .conflicts_with_all(FLAGS),
+                option("blkio-weight", "WEIGHT", "Block I/O weight, 10 to 1000")
+                    .value_parser(value_parser!(u16)),
                 option("cpu-period", "USEC", "CPU period").value_parser(value_parser!(u64)),
-                option("cpu-quota", "USEC", "CPU time a period; -1 is unlimited").value_parser(value_parser!(i64)),
+                option("cpu-quota", "USEC", "CPU time a period; -1 is unlimited")
+                    .value_parser(value_parser!(i64)),
                 option("cpu-burst", "USEC", "Unused CPU time that may be spent later")
                     .value_parser(value_parser!(u64)),
                 option("cpu-share", "SHARES", "CPU shares, 2 to 262144").value_parser(value_parser!(u64)),
-                option("cpu-idle", "0|1", "1: only CPU time that nobody else wants").value_parser(value_parser!(i64)),
-                option("cpu-rt-period", "USEC", "Real-time period (cgroup v1)").value_parser(value_parser!(u64)),
+                option("cpu-idle", "0|1", "1: only CPU time that nobody else wants")
+                    .value_parser(value_parser!(i64)),
+                option("cpu-rt-period", "USEC", "Real-time period (cgroup v1)")
+                    .value_parser(value_parser!(u64)),
                 option("cpu-rt-runtime", "USEC", "Real-time CPU time a period (cgroup v1)")
                     .value_parser(value_parser!(i64)),
                 option("cpuset-cpus", "LIST", "CPUs to use, as 0-3,7"),
@@ -118,7 +126,9 @@ fn flags(matches: &ArgMatches) -> Resources {
     }
     for name in ["kernel-memory", "kernel-memory-tcp"] {
         if matches.contains_id(name) {
-            locule_runtime::warn::warn(format!("--{name} has no effect: cgroup v2 counts kernel memory with the rest"));
+            locule_runtime::warn::warn(format!(
+                "--{name} has no effect: cgroup v2 counts kernel memory with the rest"
+            ));
         }
     }
     let cpu = Cpu {
@@ -175,7 +185,12 @@ fn size(word: &str) -> std::result::Result<i64, String> {
     }
     let end = word.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(word.len());
     let (number, unit) = word.split_at(end);
-    let unit = unit.strip_prefix(' ').unwrap_or(unit).to_ascii_lowercase();
+    let unit = match unit.strip_prefix(' ') {
+        Some("") => return Err(refusal()),
+        Some(unit) => unit,
+        None => unit,
+    }
+    .to_ascii_lowercase();
     let power = match unit.as_str() {
         "" | "b" => 0,
         unit => {
@@ -191,7 +206,11 @@ fn size(word: &str) -> std::result::Result<i64, String> {
         return whole.checked_mul(factor).ok_or_else(refusal);
     }
     let fraction: f64 = number.parse().map_err(|_| refusal())?;
-    #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "a fraction of a unit is no exact wish")]
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        reason = "a fraction of a unit is no exact wish"
+    )]
     let bytes = (fraction * factor as f64) as i64;
     if bytes < i64::MAX { Ok(bytes) } else { Err(refusal()) }
 }
@@ -264,7 +283,9 @@ mod tests {
         ] {
             assert_eq!(size(word), Ok(bytes), "{word}");
         }
-        for word in ["", "k", "-2", "1x", "1kk", "1..5k", "9223372036854775807k", "1e3", " 1", "1 ", "0x10", "ü"] {
+        for word in
+            ["", "k", "-2", "1x", "1kk", "1..5k", "9223372036854775807k", "1e3", " 1", "1 ", "0x10", "ü"]
+        {
             assert!(size(word).is_err(), "{word}");
         }
     }
