@@ -4,6 +4,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -20,6 +21,7 @@ use crate::spec::{Resources, Spec};
 use crate::state::{Entry, GATE, State, Store};
 use crate::sys::clone::{pidfd_open, pidfd_signal};
 use crate::sys::socket;
+use crate::warn::{warn, warn_all};
 
 /// A container of a state root.
 #[derive(Debug)]
@@ -41,8 +43,13 @@ impl Container {
         &self.state
     }
 
+    /// Its id.
+    pub fn id(&self) -> &str {
+        &self.state.id
+    }
+
     /// Its document, as it was at `create`.
-    pub fn config(&self) -> Result<Spec> {
+    pub fn spec(&self) -> Result<Spec> {
         self.entry.config()
     }
 
@@ -75,8 +82,8 @@ impl Container {
             id: self.state.id.clone(),
             pid,
             status,
-            bundle: self.state.bundle.display().to_string(),
-            rootfs: self.state.rootfs.display().to_string(),
+            bundle: self.state.bundle.clone(),
+            rootfs: self.state.rootfs.clone(),
             created: self.state.created.clone(),
             annotations: self.state.annotations.clone(),
             owner: owner_name(self.state.owner),
@@ -115,11 +122,12 @@ impl Container {
     }
 
     /// Opens the gate: returns once the workload is executed, or with the reason why it was not.
-    pub fn start(&mut self) -> Result<()> {
-        let lock = self.entry.lock()?;
-        self.state = self.entry.load()?;
+    pub fn start(&self) -> Result<()> {
         let id = &self.state.id;
-        match self.status()? {
+        let lock = self.entry.lock()?;
+        // What was read before the lock may be of a creation still under way.
+        let now = Container { state: self.entry.load()?, entry: self.entry.try_clone()? };
+        match now.status()? {
             Status::Created => {}
             Status::Stopped => {
                 return Err(Error::new(
@@ -143,13 +151,13 @@ impl Container {
             return Err(err);
         }
         drop(lock);
-        self.run_poststart()
+        now.run_poststart()
     }
 
     /// Runs the `poststart` hooks; if one fails the container is stopped (runtime.md, lifecycle, step 9).
     pub fn run_poststart(&self) -> Result<()> {
         let (true, Some(init)) = (self.state.poststart, &self.state.init) else { return Ok(()) };
-        let hooks = self.config()?.hooks.unwrap_or_default().poststart;
+        let hooks = self.spec()?.hooks.unwrap_or_default().poststart;
         let text = report::for_hooks(&self.state, init.pid, "running");
         hooks::run("poststart", &hooks, &text).inspect_err(|_| {
             let _ = self.kill_everything();
@@ -233,34 +241,28 @@ impl Container {
         }
     }
 
-    /// Changes limits of the running container; returns warnings.
-    pub fn update(&self, resources: &Resources) -> Result<Vec<String>> {
+    /// Changes limits of the running container.
+    pub fn update(&self, resources: &Resources) -> Result<()> {
         if self.status()? == Status::Stopped {
             return Err(Error::new(
                 Kind::NotRunning,
                 format!("cannot update container {:?}: container not running", self.state.id),
             ));
         }
-        let limits = cgroup::plan(resources, Purpose::Update)?;
+        let mut limits = cgroup::plan(resources, Purpose::Update)?;
+        warn_all(std::mem::take(&mut limits.warnings));
         self.needed_cgroup("update")?
             .update(&limits)
-            .map_err(|err| err.context(format_args!("updating container {:?}", self.state.id)))?;
-        Ok(limits.warnings)
+            .map_err(|err| err.context(format_args!("updating container {:?}", self.state.id)))
     }
 }
 
 /// Deletes container `id`; with `force` also one that runs, and silently one that is not there.
-///
-/// Returns what went wrong without keeping the container from being deleted.
-pub fn delete(store: Option<&Store>, id: &str, force: bool) -> Result<Vec<String>> {
-    let entry = match store.map(|store| store.entry(id)) {
-        Some(Ok(entry)) => entry,
-        Some(Err(err)) if err.kind() == Kind::NotFound && force => return Ok(Vec::new()),
-        Some(Err(err)) => return Err(err),
-        None if force => return Ok(Vec::new()),
-        None => return Err(crate::state::absent(id)),
+pub fn delete(store: &Store, id: &str, force: bool) -> Result<()> {
+    let entry = match store.entry(id) {
+        Err(err) if err.kind() == Kind::NotFound && force => return Ok(()),
+        other => other?,
     };
-    let Some(store) = store else { return Ok(Vec::new()) };
     if force {
         // A creator that hangs (in a hook, say) holds the lock: end what it waits for first.
         if let Ok(state) = entry.load() {
@@ -272,13 +274,13 @@ pub fn delete(store: Option<&Store>, id: &str, force: bool) -> Result<Vec<String
         }
     }
     let _lock = match entry.lock() {
-        Err(err) if err.kind() == Kind::NotFound && force => return Ok(Vec::new()),
+        Err(err) if err.kind() == Kind::NotFound && force => return Ok(()),
         other => other?,
     };
     let state = match entry.load() {
         Ok(state) => state,
         // Nothing was made before the first record was written.
-        Err(_) if force => return store.remove(&entry).map(|()| Vec::new()),
+        Err(_) if force => return store.remove(&entry),
         Err(err) => return Err(err),
     };
     let container = Container { entry, state };
@@ -300,8 +302,7 @@ pub fn delete(store: Option<&Store>, id: &str, force: bool) -> Result<Vec<String
 
 impl Container {
     /// Removes everything that belongs to a container whose init is gone.
-    pub fn destroy(&self, store: &Store) -> Result<Vec<String>> {
-        let mut warnings = Vec::new();
+    pub fn destroy(&self, store: &Store) -> Result<()> {
         if let Some(cgroup) = self.cgroup()? {
             cgroup.remove(true, DEATH)?;
         }
@@ -310,15 +311,67 @@ impl Container {
         }
         // Read before the entry goes, run after everything went, as the specification orders.
         let hooks =
-            if self.state.poststop { self.config()?.hooks.unwrap_or_default().poststop } else { Vec::new() };
+            if self.state.poststop { self.spec()?.hooks.unwrap_or_default().poststop } else { Vec::new() };
         store.remove(&self.entry)?;
         let text = report::for_hooks(&self.state, 0, "stopped");
         for hook in &hooks {
             if let Err(err) = hooks::run("poststop", std::slice::from_ref(hook), &text) {
-                warnings.push(err.to_string());
+                // The container is gone: later hooks and the caller go on (runtime.md, step 13).
+                warn(err.to_string());
             }
         }
-        Ok(warnings)
+        Ok(())
+    }
+}
+
+/// What [`Watch::next`] saw.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Notice {
+    /// The kernel killed a process of the container for lack of memory.
+    Oom,
+    /// The time given to `next` is over.
+    Timeout,
+    /// The container has ended.
+    Stopped,
+}
+
+/// A view of a running container's events.
+#[derive(Debug)]
+pub struct Watch(cgroup::Watch);
+
+impl Watch {
+    /// Waits for the next event, for at most `limit`.
+    pub fn next(&mut self, limit: Duration) -> Result<Notice> {
+        Ok(match self.0.next(limit)? {
+            cgroup::Event::Oom(_) => Notice::Oom,
+            cgroup::Event::TimedOut => Notice::Timeout,
+            cgroup::Event::Empty => Notice::Stopped,
+        })
+    }
+}
+
+impl Container {
+    /// Statistics of its cgroup, as runc's `events` reports them.
+    pub fn stats(&self) -> Result<cgroup::stats::Stats> {
+        self.needed_cgroup("measure")?.stats()
+    }
+
+    /// Watches for its end and for a lack of memory.
+    pub fn watch(&self) -> Result<Watch> {
+        self.needed_cgroup("watch")?.watch().map(Watch)
+    }
+
+    /// Changes its resource director schemata.
+    pub fn update_rdt(&self, rdt: &crate::spec::IntelRdt) -> Result<()> {
+        let Some(plan) = rdt::plan(Some(rdt), &self.state.id)? else { return Ok(()) };
+        plan.create(&rdt::open_resctrl()?)
+    }
+
+    /// Runs one more process in it; returns the exit code that a shell would see, 0 when detached.
+    pub fn exec(&self, request: &crate::ExecRequest) -> Result<i32> {
+        let done = crate::process::exec::exec(self, request)?;
+        warn_all(done.warnings);
+        Ok(done.exit.map_or(0, crate::sys::clone::Exit::shell_code))
     }
 }
 

@@ -5,6 +5,7 @@
 
 pub mod attrs;
 pub mod cgroup;
+pub mod check;
 pub mod container;
 pub mod error;
 pub mod plan;
@@ -17,10 +18,14 @@ pub mod spec;
 pub mod state;
 pub mod sys;
 pub mod time;
+pub mod warn;
 
-pub use container::{Container, delete};
+pub use check::{Findings, check};
+pub use container::{Container, Notice, Watch, delete};
 pub use error::{Error, Kind, Result};
 pub use process::create::{CreateRequest, create};
-pub use process::exec::{ExecRequest, exec};
+pub use process::exec::ExecRequest;
+pub use process::outside::adopt_fds;
 pub use process::run::{RunRequest, run};
+pub use report::{Report, Status};
 pub use state::Store;

@@ -2,13 +2,16 @@
 //!
 //! Pure.
 
+use std::fmt;
+use std::path::PathBuf;
+
 use serde::Serialize;
 
 use crate::spec::StringMap;
 use crate::state::State;
 
 /// Status words of the runtime-spec, and runc's `paused`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// `create` is not through yet.
@@ -20,6 +23,7 @@ pub enum Status {
     /// The workload is frozen.
     Paused,
     /// The workload has ended.
+    #[default]
     Stopped,
 }
 
@@ -36,8 +40,14 @@ impl Status {
     }
 }
 
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
 /// The document of `state` and, in an array, of `list --format json`; runc's field order.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
     /// Version of the container's document.
@@ -49,9 +59,9 @@ pub struct Report {
     /// Its status.
     pub status: Status,
     /// The bundle.
-    pub bundle: String,
+    pub bundle: PathBuf,
     /// The root file system.
-    pub rootfs: String,
+    pub rootfs: PathBuf,
     /// When it was created, RFC 3339.
     pub created: String,
     /// The document's annotations.

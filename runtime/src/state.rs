@@ -94,23 +94,33 @@ pub struct Entry {
 }
 
 impl Store {
-    /// Opens an existing state root; `None` when there is none, and so no container either.
-    pub fn open(path: &Path) -> Result<Option<Store>> {
-        match openat2(AT_FDCWD, path, OFlag::O_PATH | OFlag::O_DIRECTORY, 0, 0) {
-            Ok(dir) => Ok(Some(Store { path: path.to_owned(), dir })),
-            Err(Errno::ENOENT) => Ok(None),
-            Err(errno) => Err(errno).doing(|| format!("opening the state root {}", path.display())),
-        }
+    /// Opens an existing state root; makes none (`ENOENT`).
+    pub fn open(path: &Path) -> Result<Store> {
+        let dir = openat2(AT_FDCWD, path, OFlag::O_PATH | OFlag::O_DIRECTORY, 0, 0)
+            .doing(|| format!("opening the state root {}", path.display()))?;
+        Ok(Store { path: path.to_owned(), dir })
     }
 
     /// Opens the state root, made where missing (mode 0711, as other users' tools look through it).
-    pub fn open_or_make(path: &Path) -> Result<Store> {
-        if let Some(store) = Store::open(path)? {
-            return Ok(store);
-        }
+    ///
+    /// `sticky` sets the sticky bit, which keeps tidiers of XDG_RUNTIME_DIR away.
+    pub fn create_root(path: &Path, sticky: bool) -> Result<Store> {
         let doing = || format!("making the state root {}", path.display());
+        match Store::open(path) {
+            Err(err) if err.errno() == Some(Errno::ENOENT) => {}
+            other => return other,
+        }
         DirBuilder::new().recursive(true).mode(0o711).create(path).doing(doing)?;
-        Store::open(path)?.ok_or_else(|| Error::sys(Errno::ENOENT, doing()))
+        if sticky {
+            use std::os::unix::fs::PermissionsExt;
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o1711)).doing(doing)?;
+        }
+        Store::open(path)
+    }
+
+    /// Finds container `id`.
+    pub fn load(&self, id: &str) -> Result<crate::Container> {
+        crate::Container::load(self, id)
     }
 
     /// The state root's path.
@@ -200,6 +210,12 @@ impl Store {
 pub struct Lock(#[allow(dead_code, reason = "held for its drop")] File);
 
 impl Entry {
+    /// The same directory, by another descriptor.
+    pub fn try_clone(&self) -> Result<Entry> {
+        let dir = self.dir.try_clone().doing(|| "copying a descriptor")?;
+        Ok(Entry { id: self.id.clone(), dir })
+    }
+
     /// The container's id.
     pub fn id(&self) -> &str {
         &self.id

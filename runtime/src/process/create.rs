@@ -24,6 +24,7 @@ use crate::state::{self, Entry, Lock, ProcessId, State, Store};
 use crate::sys::clone::{self, CLONE_NEWTIME, Cloned, clone3, pidfd_open, pidfd_signal};
 use crate::sys::fs::openat2;
 use crate::sys::{process, socket};
+use crate::warn::warn_all;
 use crate::{report, time};
 
 /// How long processes may take to vanish once they were killed.
@@ -76,9 +77,9 @@ pub struct Created {
     pub warnings: Vec<String>,
 }
 
-/// Makes the container and leaves it waiting for `start`; returns warnings.
-pub fn create(store: &Store, request: &CreateRequest) -> Result<Vec<String>> {
-    make(store, request, Then::Wait, true).map(|created| created.warnings)
+/// Makes the container and leaves it waiting for `start`.
+pub fn create(store: &Store, request: &CreateRequest) -> Result<()> {
+    make(store, request, Then::Wait, true).map(|created| warn_all(created.warnings))
 }
 
 /// Makes the container; `detached` says that nobody here will serve a terminal.

@@ -84,7 +84,7 @@ pub fn exec(container: &Container, request: &ExecRequest) -> Result<Executed> {
             return Err(Error::new(Kind::State, format!("cannot exec in a stopped container: {id:?}")));
         }
     }
-    let spec = container.config()?;
+    let spec = container.spec()?;
     let mut warnings = Vec::new();
     let mut plan = ProcessPlan::new(&request.process, &mut warnings)?;
     outside::pass_on_sockets(&mut plan);

@@ -317,35 +317,51 @@ pub fn restrict(root: &Root, plan: &Plan, prepared: &Prepared) -> Result<()> {
         set_attr(&copy, true, &MountAttr { set: attr::RDONLY, ..MountAttr::default() }).doing(doing)?;
         attach(&copy, &place).doing(doing)?;
     }
-    let mut empty: Option<OwnedFd> = None;
+    let mut directory = Cover::default();
+    let mut file = Cover(
+        prepared.null.as_ref().map(OwnedFd::try_clone).transpose().doing(|| "copying a descriptor")?,
+        false,
+    );
     for path in &plan.masked_paths {
         let doing = || format!("masking {}", path.display());
         let place = match root.resolve(path, OFlag::empty()) {
             Err(Errno::ENOENT | Errno::ENOTDIR) => continue,
             other => other.doing(doing)?,
         };
-        let cover = if rootfs::is_dir(&place).doing(doing)? {
-            // One empty read-only directory serves all.
-            if empty.is_none() {
-                let attrs = attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC;
-                empty = Some(
-                    detached(c"tmpfs", &[(c"nr_blocks", c"1"), (c"nr_inodes", c"1")], attrs).doing(doing)?,
-                );
-            }
-            empty.as_ref()
-        } else {
-            prepared.null.as_ref()
-        };
-        if let Some(cover) = cover {
-            let copy = clone_tree(cover, c"", false).doing(doing)?;
-            attach(&copy, &place).doing(doing)?;
+        if !rootfs::is_dir(&place).doing(doing)? {
+            file.attach(&place).doing(doing)?;
+            continue;
         }
+        if directory.0.is_none() {
+            let attrs = attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC;
+            let empty = detached(c"tmpfs", &[(c"nr_blocks", c"1"), (c"nr_inodes", c"1")], attrs);
+            directory.0 = Some(empty.doing(doing)?);
+        }
+        directory.attach(&place).doing(doing)?;
     }
     if plan.readonly_root {
         let attrs = MountAttr { set: attr::RDONLY, ..MountAttr::default() };
         set_attr(root, false, &attrs).doing(|| "making the root read-only")?;
     }
     Ok(())
+}
+
+/// One mount that hides many places, and whether it is attached yet.
+///
+/// A detached mount cannot be copied before kernel 6.15: it is used up at the first place, and
+/// copied from there for the others.
+#[derive(Debug, Default)]
+struct Cover(Option<OwnedFd>, bool);
+
+impl Cover {
+    fn attach(&mut self, place: &OwnedFd) -> nix::Result<()> {
+        let Some(mount) = &self.0 else { return Ok(()) };
+        if self.1 {
+            return attach(clone_tree(mount, c"", false)?, place);
+        }
+        self.1 = true;
+        attach(mount, place)
+    }
 }
 
 /// Makes the root the process's and the mount namespace's own, and lets go of the host's.

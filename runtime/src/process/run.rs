@@ -14,6 +14,7 @@ use crate::error::{Context, Result};
 use crate::state::Store;
 use crate::sys::clone::{self, Exit, pidfd_signal};
 use crate::sys::process;
+use crate::warn::warn_all;
 
 /// What `run` was asked for.
 #[derive(Debug)]
@@ -28,17 +29,10 @@ pub struct RunRequest {
     pub no_subreaper: bool,
 }
 
-/// How `run` went.
-#[derive(Debug)]
-pub struct Ran {
-    /// How the workload ended; `None` when detached.
-    pub exit: Option<Exit>,
-    /// What the user should know.
-    pub warnings: Vec<String>,
-}
-
 /// Creates and starts a container; in the foreground also waits for its end and deletes it.
-pub fn run(store: &Store, request: &RunRequest) -> Result<Ran> {
+///
+/// Returns the exit code that a shell would see, 0 when detached.
+pub fn run(store: &Store, request: &RunRequest) -> Result<i32> {
     if !request.detach {
         if !request.no_subreaper {
             process::set_subreaper().doing(|| "becoming the reaper of the container's orphans")?;
@@ -47,7 +41,7 @@ pub fn run(store: &Store, request: &RunRequest) -> Result<Ran> {
         process::block_signals();
     }
     let mut created = create::make(store, &request.create, Then::Run, request.detach)?;
-    let mut warnings = std::mem::take(&mut created.warnings);
+    warn_all(std::mem::take(&mut created.warnings));
     let id = &request.create.id;
     let container = Container::load(store, id)?;
     if let Err(err) = container.run_poststart() {
@@ -56,14 +50,14 @@ pub fn run(store: &Store, request: &RunRequest) -> Result<Ran> {
         return Err(err);
     }
     if request.detach {
-        return Ok(Ran { exit: None, warnings });
+        return Ok(0);
     }
     let Created { pid, pidfd, master, .. } = created;
     let exit = attend(pid, &pidfd, master)?;
     if !request.keep {
-        warnings.append(&mut container.destroy(store)?);
+        container.destroy(store)?;
     }
-    Ok(Ran { exit: Some(exit), warnings })
+    Ok(exit.shell_code())
 }
 
 /// Passes signals on and serves the terminal until process `pid`, a child, ends.

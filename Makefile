@@ -1,0 +1,64 @@
+# The two commands of the README, and what they stand on. `make help` lists the targets.
+
+CARGO   ?= cargo
+PREFIX  ?= /usr/local
+DESTDIR ?=
+# The commit that --version names; a checkout without history has none.
+export LOCULE_COMMIT ?= $(shell git describe --always --dirty --abbrev=12 2>/dev/null)
+
+target  := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+binary  := target/$(target)/release/locule
+
+.PHONY: help run test bench check docs install man uninstall need-build need-test release
+
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+run: release ## Build locule and run a real container made of this host's own user land
+	tools/demo $(binary)
+
+test: need-test ## Run all test lanes
+	$(CARGO) test --workspace
+
+bench: release ## Measure against other runtimes
+	@test -x benches/run || { echo "benches/run is not there yet"; exit 1; }
+	benches/run $(binary)
+
+check: need-build ## Format, lints, documentation, licences and advisories
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps
+	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny check; \
+	else echo "cargo-deny is not installed: licences and advisories were not checked"; fi
+
+docs: need-build ## Write man/ and completions/ anew from the declarations
+	LOCULE_WRITE_DOCS=1 $(CARGO) test --bin locule docs
+
+man: ## Read the manual
+	man -l man/locule.1
+
+install: release ## Install the binary, the manual and the completions below PREFIX
+	install -D -m 755 $(binary) $(DESTDIR)$(PREFIX)/bin/locule
+	install -d $(DESTDIR)$(PREFIX)/share/man/man1
+	install -m 644 man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1/
+	install -D -m 644 completions/locule.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/locule
+	install -D -m 644 completions/_locule $(DESTDIR)$(PREFIX)/share/zsh/vendor-completions/_locule
+	install -D -m 644 completions/locule.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/locule.fish
+
+uninstall: ## Remove what install installed
+	rm -f $(DESTDIR)$(PREFIX)/bin/locule $(DESTDIR)$(PREFIX)/share/man/man1/locule.1 \
+	    $(DESTDIR)$(PREFIX)/share/man/man1/locule-*.1 \
+	    $(DESTDIR)$(PREFIX)/share/bash-completion/completions/locule \
+	    $(DESTDIR)$(PREFIX)/share/zsh/vendor-completions/_locule \
+	    $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/locule.fish
+
+release: need-build
+	$(CARGO) build --release
+
+# A compiler driver and libc's static half; Rust itself must be at least as new as Cargo.toml says.
+need-build:
+	@tools/need gcc libc6-dev make git
+	@tools/need-rust
+
+need-test: need-build
+	@tools/need procps util-linux busybox-static man-db

@@ -1,0 +1,181 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_locule_global_optspecs
+    string join \n root= log= log-format= debug systemd-cgroup cgroup-manager= rootless= h/help v/version
+end
+
+function __fish_locule_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_locule_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_locule_using_subcommand
+    set -l cmd (__fish_locule_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c locule -n "__fish_locule_needs_command" -l root -d 'Directory of the containers\' state, on a tmpfs (default: /run/locule, or $XDG_RUNTIME_DIR/locule for a user)' -r
+complete -c locule -n "__fish_locule_needs_command" -l log -d 'Append errors and warnings to FILE; errors go to standard error as well' -r
+complete -c locule -n "__fish_locule_needs_command" -l log-format -d 'Form of the log\'s records' -r -f -a "text\t''
+json\t''"
+complete -c locule -n "__fish_locule_needs_command" -l cgroup-manager -d 'Who manages cgroups; of this and --systemd-cgroup the later counts' -r -f -a "cgroupfs\t''
+systemd\t''
+disabled\t''"
+complete -c locule -n "__fish_locule_needs_command" -l rootless -d 'Whether missing permissions on cgroups are ignored' -r -f -a "auto\t''
+true\t''
+false\t''"
+complete -c locule -n "__fish_locule_needs_command" -l debug -d 'Log each call and its duration, and warnings also to a JSON log'
+complete -c locule -n "__fish_locule_needs_command" -l systemd-cgroup -d 'Let systemd manage cgroups: cgroupsPath is then slice:prefix:name'
+complete -c locule -n "__fish_locule_needs_command" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_needs_command" -s v -l version -d 'Print the version'
+complete -c locule -n "__fish_locule_needs_command" -f -a "create" -d 'Create a container from a bundle'
+complete -c locule -n "__fish_locule_needs_command" -f -a "start" -d 'Start a created container'
+complete -c locule -n "__fish_locule_needs_command" -f -a "run" -d 'Create a container, start it and wait for its end'
+complete -c locule -n "__fish_locule_needs_command" -f -a "exec" -d 'Run a program in a running container'
+complete -c locule -n "__fish_locule_needs_command" -f -a "state" -d 'Print a container\'s state as JSON'
+complete -c locule -n "__fish_locule_needs_command" -f -a "list" -d 'List containers'
+complete -c locule -n "__fish_locule_needs_command" -f -a "ps" -d 'List the processes of a container'
+complete -c locule -n "__fish_locule_needs_command" -f -a "kill" -d 'Send a signal to a container'
+complete -c locule -n "__fish_locule_needs_command" -f -a "delete" -d 'Delete a container and what it holds'
+complete -c locule -n "__fish_locule_needs_command" -f -a "pause" -d 'Suspend all processes of a container'
+complete -c locule -n "__fish_locule_needs_command" -f -a "resume" -d 'Resume all processes of a paused container'
+complete -c locule -n "__fish_locule_needs_command" -f -a "update" -d 'Change the limits of a container'
+complete -c locule -n "__fish_locule_needs_command" -f -a "events" -d 'Print a container\'s statistics and out-of-memory events'
+complete -c locule -n "__fish_locule_needs_command" -f -a "spec" -d 'Write a config.json to begin with'
+complete -c locule -n "__fish_locule_needs_command" -f -a "check" -d 'Check a bundle against this kernel and touch nothing'
+complete -c locule -n "__fish_locule_needs_command" -f -a "features" -d 'Print what this build supports, as JSON'
+complete -c locule -n "__fish_locule_needs_command" -f -a "checkpoint" -d 'Save a running container (not there yet)'
+complete -c locule -n "__fish_locule_needs_command" -f -a "restore" -d 'Restore a saved container (not there yet)'
+complete -c locule -n "__fish_locule_needs_command" -f -a "completion" -d 'Print a shell\'s completion script'
+complete -c locule -n "__fish_locule_needs_command" -f -a "help" -d 'Print help on locule or on one of its commands'
+complete -c locule -n "__fish_locule_using_subcommand create" -s b -l bundle -d 'The bundle (default: the current directory)' -r -F
+complete -c locule -n "__fish_locule_using_subcommand create" -l console-socket -d 'AF_UNIX socket that gets the master end of the terminal' -r -F
+complete -c locule -n "__fish_locule_using_subcommand create" -l pid-file -d 'Write the process id to FILE, digits only' -r -F
+complete -c locule -n "__fish_locule_using_subcommand create" -l pidfd-socket -d 'AF_UNIX socket that gets a pidfd of the process' -r -F
+complete -c locule -n "__fish_locule_using_subcommand create" -l preserve-fds -d 'Pass N descriptors beside the standard ones and those of LISTEN_FDS' -r
+complete -c locule -n "__fish_locule_using_subcommand create" -l no-pivot -d 'Move the root mount instead of pivot_root, for a root on a ramdisk'
+complete -c locule -n "__fish_locule_using_subcommand create" -l no-new-keyring -d 'Keep the caller\'s session keyring'
+complete -c locule -n "__fish_locule_using_subcommand create" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand start" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand run" -s b -l bundle -d 'The bundle (default: the current directory)' -r -F
+complete -c locule -n "__fish_locule_using_subcommand run" -l console-socket -d 'AF_UNIX socket that gets the master end of the terminal' -r -F
+complete -c locule -n "__fish_locule_using_subcommand run" -l pid-file -d 'Write the process id to FILE, digits only' -r -F
+complete -c locule -n "__fish_locule_using_subcommand run" -l pidfd-socket -d 'AF_UNIX socket that gets a pidfd of the process' -r -F
+complete -c locule -n "__fish_locule_using_subcommand run" -l preserve-fds -d 'Pass N descriptors beside the standard ones and those of LISTEN_FDS' -r
+complete -c locule -n "__fish_locule_using_subcommand run" -l no-pivot -d 'Move the root mount instead of pivot_root, for a root on a ramdisk'
+complete -c locule -n "__fish_locule_using_subcommand run" -l no-new-keyring -d 'Keep the caller\'s session keyring'
+complete -c locule -n "__fish_locule_using_subcommand run" -s d -l detach -d 'Return when the process runs'
+complete -c locule -n "__fish_locule_using_subcommand run" -l keep -d 'Do not delete the container at its end'
+complete -c locule -n "__fish_locule_using_subcommand run" -l no-subreaper -d 'Leave orphans of the container to the caller, in the foreground'
+complete -c locule -n "__fish_locule_using_subcommand run" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand exec" -s p -l process -d 'The process as JSON' -r -F
+complete -c locule -n "__fish_locule_using_subcommand exec" -s e -l env -d 'Add to the environment' -r
+complete -c locule -n "__fish_locule_using_subcommand exec" -l cwd -d 'Working directory inside' -r
+complete -c locule -n "__fish_locule_using_subcommand exec" -s u -l user -d 'User and group inside, as numbers' -r
+complete -c locule -n "__fish_locule_using_subcommand exec" -s g -l additional-gids -d 'Add a supplementary group' -r
+complete -c locule -n "__fish_locule_using_subcommand exec" -l console-socket -d 'AF_UNIX socket that gets the master end of the terminal' -r -F
+complete -c locule -n "__fish_locule_using_subcommand exec" -l pid-file -d 'Write the process id to FILE, digits only' -r -F
+complete -c locule -n "__fish_locule_using_subcommand exec" -l pidfd-socket -d 'AF_UNIX socket that gets a pidfd of the process' -r -F
+complete -c locule -n "__fish_locule_using_subcommand exec" -l preserve-fds -d 'Pass N descriptors beside the standard ones' -r
+complete -c locule -n "__fish_locule_using_subcommand exec" -s c -l cap -d 'Add a capability' -r
+complete -c locule -n "__fish_locule_using_subcommand exec" -l apparmor -d 'AppArmor profile' -r
+complete -c locule -n "__fish_locule_using_subcommand exec" -l process-label -d 'SELinux label' -r
+complete -c locule -n "__fish_locule_using_subcommand exec" -l cgroup -d 'Existing cgroup below the container\'s own to run in' -r
+complete -c locule -n "__fish_locule_using_subcommand exec" -s t -l tty -d 'Give it a terminal'
+complete -c locule -n "__fish_locule_using_subcommand exec" -s d -l detach -d 'Return when the process runs'
+complete -c locule -n "__fish_locule_using_subcommand exec" -l no-new-privs -d 'Set no_new_privs'
+complete -c locule -n "__fish_locule_using_subcommand exec" -l ignore-paused -d 'Also in a paused container; the process starts when it is resumed'
+complete -c locule -n "__fish_locule_using_subcommand exec" -l no-subreaper -d 'Accepted for old callers'
+complete -c locule -n "__fish_locule_using_subcommand exec" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand state" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand list" -s f -l format -d 'Form of the list' -r -f -a "table\t''
+json\t''"
+complete -c locule -n "__fish_locule_using_subcommand list" -s q -l quiet -d 'Print names only'
+complete -c locule -n "__fish_locule_using_subcommand list" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand ps" -s f -l format -d 'Form of the list' -r -f -a "table\t''
+json\t''"
+complete -c locule -n "__fish_locule_using_subcommand ps" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand kill" -s a -l all -d 'Signal every process of the container'
+complete -c locule -n "__fish_locule_using_subcommand kill" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand delete" -s f -l force -d 'Kill the container first if it still runs (SIGKILL)'
+complete -c locule -n "__fish_locule_using_subcommand delete" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand pause" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand resume" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand update" -s r -l resources -d 'Read the limits as JSON from FILE, or from standard input for -' -r
+complete -c locule -n "__fish_locule_using_subcommand update" -l blkio-weight -d 'Block I/O weight, 10 to 1000' -r
+complete -c locule -n "__fish_locule_using_subcommand update" -l cpu-period -d 'CPU period' -r
+complete -c locule -n "__fish_locule_using_subcommand update" -l cpu-quota -d 'CPU time a period; -1 is unlimited' -r
+complete -c locule -n "__fish_locule_using_subcommand update" -l cpu-burst -d 'Unused CPU time that may be spent later' -r
+complete -c locule -n "__fish_locule_using_subcommand update" -l cpu-share -d 'CPU shares, 2 to 262144' -r
+complete -c locule -n "__fish_locule_using_subcommand update" -l cpu-idle -d '1: only CPU time that nobody else wants' -r
+complete -c locule -n "__fish_locule_using_subcommand update" -l cpu-rt-period -d 'Real-time period (cgroup v1)' -r
+complete -c locule -n "__fish_locule_using_subcommand update" -l cpu-rt-runtime -d 'Real-time CPU time a period (cgroup v1)' -r
+complete -c locule -n "__fish_locule_using_subcommand update" -l cpuset-cpus -d 'CPUs to use, as 0-3,7' -r
+complete -c locule -n "__fish_locule_using_subcommand update" -l cpuset-mems -d 'Memory nodes to use' -r
+complete -c locule -n "__fish_locule_using_subcommand update" -l memory -d 'Memory limit' -r
+complete -c locule -n "__fish_locule_using_subcommand update" -l memory-reservation -d 'Memory that is reclaimed last' -r
+complete -c locule -n "__fish_locule_using_subcommand update" -l memory-swap -d 'Memory and swap together' -r
+complete -c locule -n "__fish_locule_using_subcommand update" -l kernel-memory -d 'Without effect' -r
+complete -c locule -n "__fish_locule_using_subcommand update" -l kernel-memory-tcp -d 'Without effect' -r
+complete -c locule -n "__fish_locule_using_subcommand update" -l pids-limit -d 'Most tasks; -1 is unlimited' -r
+complete -c locule -n "__fish_locule_using_subcommand update" -l l3-cache-schema -d 'Intel RDT schema of the L3 cache' -r
+complete -c locule -n "__fish_locule_using_subcommand update" -l mem-bw-schema -d 'Intel RDT schema of memory bandwidth' -r
+complete -c locule -n "__fish_locule_using_subcommand update" -l check-before-update -d 'Refuse a memory limit below what is in use'
+complete -c locule -n "__fish_locule_using_subcommand update" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand events" -l interval -d 'Time between statistics, as 500ms, 5s or 1m30s' -r
+complete -c locule -n "__fish_locule_using_subcommand events" -l stats -d 'Print the statistics once'
+complete -c locule -n "__fish_locule_using_subcommand events" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand spec" -s b -l bundle -d 'The bundle (default: the current directory)' -r -F
+complete -c locule -n "__fish_locule_using_subcommand spec" -l rootless -d 'For a user without privileges'
+complete -c locule -n "__fish_locule_using_subcommand spec" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand check" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand features" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand checkpoint" -l image-path -d 'Directory of the image' -r
+complete -c locule -n "__fish_locule_using_subcommand checkpoint" -l work-path -d 'Directory of work files and logs' -r
+complete -c locule -n "__fish_locule_using_subcommand checkpoint" -l manage-cgroups-mode -d 'soft, full, strict or ignore' -r
+complete -c locule -n "__fish_locule_using_subcommand checkpoint" -l empty-ns -d 'Restore empty' -r
+complete -c locule -n "__fish_locule_using_subcommand checkpoint" -l parent-path -d 'Images of an earlier pre-dump' -r
+complete -c locule -n "__fish_locule_using_subcommand checkpoint" -l status-fd -d 'Descriptor for CRIU\'s readiness' -r
+complete -c locule -n "__fish_locule_using_subcommand checkpoint" -l page-server -d 'Page server' -r
+complete -c locule -n "__fish_locule_using_subcommand checkpoint" -l tcp-established -d 'Allow open TCP connections'
+complete -c locule -n "__fish_locule_using_subcommand checkpoint" -l tcp-close -d 'Close TCP connections'
+complete -c locule -n "__fish_locule_using_subcommand checkpoint" -l ext-unix-sk -d 'Allow external UNIX sockets'
+complete -c locule -n "__fish_locule_using_subcommand checkpoint" -l shell-job -d 'Allow a terminal from outside'
+complete -c locule -n "__fish_locule_using_subcommand checkpoint" -l lazy-pages -d 'Restore memory on demand'
+complete -c locule -n "__fish_locule_using_subcommand checkpoint" -l file-locks -d 'Allow file locks'
+complete -c locule -n "__fish_locule_using_subcommand checkpoint" -l auto-dedup -d 'Deduplicate memory images'
+complete -c locule -n "__fish_locule_using_subcommand checkpoint" -l leave-running -d 'Leave the container running'
+complete -c locule -n "__fish_locule_using_subcommand checkpoint" -l pre-dump -d 'Save memory only'
+complete -c locule -n "__fish_locule_using_subcommand checkpoint" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand restore" -l image-path -d 'Directory of the image' -r
+complete -c locule -n "__fish_locule_using_subcommand restore" -l work-path -d 'Directory of work files and logs' -r
+complete -c locule -n "__fish_locule_using_subcommand restore" -l manage-cgroups-mode -d 'soft, full, strict or ignore' -r
+complete -c locule -n "__fish_locule_using_subcommand restore" -l empty-ns -d 'Restore empty' -r
+complete -c locule -n "__fish_locule_using_subcommand restore" -s b -l bundle -d 'The bundle' -r
+complete -c locule -n "__fish_locule_using_subcommand restore" -l console-socket -d 'Socket for the terminal' -r
+complete -c locule -n "__fish_locule_using_subcommand restore" -l pid-file -d 'File for the process id' -r
+complete -c locule -n "__fish_locule_using_subcommand restore" -l lsm-profile -d 'Profile of the security module' -r
+complete -c locule -n "__fish_locule_using_subcommand restore" -l lsm-mount-context -d 'SELinux context of mounts' -r
+complete -c locule -n "__fish_locule_using_subcommand restore" -l tcp-established -d 'Allow open TCP connections'
+complete -c locule -n "__fish_locule_using_subcommand restore" -l tcp-close -d 'Close TCP connections'
+complete -c locule -n "__fish_locule_using_subcommand restore" -l ext-unix-sk -d 'Allow external UNIX sockets'
+complete -c locule -n "__fish_locule_using_subcommand restore" -l shell-job -d 'Allow a terminal from outside'
+complete -c locule -n "__fish_locule_using_subcommand restore" -l lazy-pages -d 'Restore memory on demand'
+complete -c locule -n "__fish_locule_using_subcommand restore" -l file-locks -d 'Allow file locks'
+complete -c locule -n "__fish_locule_using_subcommand restore" -l auto-dedup -d 'Deduplicate memory images'
+complete -c locule -n "__fish_locule_using_subcommand restore" -s d -l detach -d 'Return when the process runs'
+complete -c locule -n "__fish_locule_using_subcommand restore" -l no-subreaper -d 'Leave orphans to the caller'
+complete -c locule -n "__fish_locule_using_subcommand restore" -l no-pivot -d 'Move the root mount instead of pivot_root'
+complete -c locule -n "__fish_locule_using_subcommand restore" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand completion" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand help" -s h -l help -d 'Print help'

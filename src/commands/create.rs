@@ -1,0 +1,74 @@
+//! `create`: a container from a bundle, up to the point where `start` is awaited.
+//!
+//! Owns the options that `run` shares. Never waits for the workload.
+
+use clap::{ArgMatches, Command, value_parser};
+use locule_runtime::process::seal;
+use locule_runtime::{CreateRequest, Result, adopt_fds};
+
+use crate::args::{Globals, absolute};
+use crate::cli::{Verb, given_id, id, option, path, path_parser, switch};
+use crate::out::Out;
+
+/// The declaration.
+pub const VERB: Verb = Verb {
+    name: "create",
+    about: "Create a container from a bundle",
+    usage: "[options] <container-id>",
+    details: "The bundle is a directory with config.json and a root file system. The container's \
+namespaces, mounts and limits are made, and its first process waits; locule start lets it execute \
+the program of config.json. The name must be free under the state root.
+
+A create that fails leaves nothing behind.",
+    examples: &[(
+        "Create web1 from a bundle and start it",
+        "locule create --bundle /srv/web web1\nlocule start web1",
+    )],
+    arguments: |command| arguments(command).arg(id()),
+    run,
+    ..Verb::BASE
+};
+
+/// The options that describe the container to make.
+pub fn arguments(command: Command) -> Command {
+    command.args([
+        option("bundle", "DIR", "The bundle (default: the current directory)")
+            .short('b')
+            .value_parser(path_parser()),
+        option("console-socket", "SOCKET", "AF_UNIX socket that gets the master end of the terminal")
+            .value_parser(path_parser()),
+        option("pid-file", "FILE", "Write the process id to FILE, digits only").value_parser(path_parser()),
+        option("pidfd-socket", "SOCKET", "AF_UNIX socket that gets a pidfd of the process")
+            .value_parser(path_parser()),
+        option("preserve-fds", "N", "Pass N descriptors beside the standard ones and those of LISTEN_FDS")
+            .value_parser(value_parser!(u32)),
+        switch("no-pivot", "Move the root mount instead of pivot_root, for a root on a ramdisk"),
+        switch("no-new-keyring", "Keep the caller's session keyring"),
+    ])
+}
+
+/// Reads those options.
+pub fn request(globals: &Globals, matches: &ArgMatches) -> Result<CreateRequest> {
+    Ok(CreateRequest {
+        id: given_id(matches).to_owned(),
+        bundle: match path(matches, "bundle")? {
+            Some(bundle) => bundle,
+            None => absolute(".")?,
+        },
+        pid_file: path(matches, "pid-file")?,
+        pidfd_socket: path(matches, "pidfd-socket")?,
+        console_socket: path(matches, "console-socket")?,
+        preserved: adopt_fds(matches.get_one("preserve-fds").copied().unwrap_or_default())?,
+        no_pivot: matches.get_flag("no-pivot"),
+        no_new_keyring: matches.get_flag("no-new-keyring"),
+        manager: globals.cgroup_manager(),
+        rootless: globals.is_rootless(),
+    })
+}
+
+fn run(globals: &Globals, matches: &ArgMatches, _out: &mut Out) -> Result<i32> {
+    seal::ensure()?;
+    let request = request(globals, matches)?;
+    locule_runtime::create(&globals.store_for_creating()?, &request)?;
+    Ok(0)
+}

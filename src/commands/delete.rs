@@ -1,0 +1,38 @@
+//! `delete`: everything that is left of a container.
+//!
+//! Owns nothing but the call.
+
+use clap::ArgMatches;
+use locule_runtime::Result;
+
+use crate::args::{Globals, missing};
+use crate::cli::{Verb, given_id, id, switch};
+use crate::out::Out;
+
+/// The declaration.
+pub const VERB: Verb = Verb {
+    name: "delete",
+    about: "Delete a container and what it holds",
+    usage: "[options] <container-id>",
+    details: "Removes the cgroup and the state of a stopped container, and runs its poststop hooks. A container \
+that was created and never started is killed first. With --force a running one is killed as well, whatever \
+an interrupted call left is removed, and a name that does not exist is no error.",
+    examples: &[("Delete web1 in any state", "locule delete --force web1")],
+    arguments: |command| {
+        command
+            .arg(switch("force", "Kill the container first if it still runs (SIGKILL)").short('f'))
+            .arg(id())
+    },
+    run,
+    ..Verb::BASE
+};
+
+fn run(globals: &Globals, matches: &ArgMatches, _out: &mut Out) -> Result<i32> {
+    let (id, force) = (given_id(matches), matches.get_flag("force"));
+    match globals.store()? {
+        Some(store) => locule_runtime::delete(&store, id, force)?,
+        None if force => {}
+        None => return Err(missing(id)),
+    }
+    Ok(0)
+}

@@ -1,0 +1,278 @@
+//! The manual pages and completion scripts, made from the declarations of the verbs.
+//!
+//! Owns `man/` and `completions/`: a test compares the committed files with what the declarations
+//! say, and `LOCULE_WRITE_DOCS=1 cargo test --bin locule docs` (`make docs`) writes them anew.
+//! Never part of the binary.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use clap::Command;
+use clap_complete::shells::{Bash, Fish, Zsh};
+use clap_mangen::Man;
+use clap_mangen::roff::{Inline, Roff, bold, italic, roman};
+
+use crate::cli::{self, VERBS, Verb};
+
+const EXIT_STATUS: &[(&str, &str)] = &[
+    ("0", "The call succeeded; for a foreground run or exec, the program did."),
+    ("1", "The call failed, or the command line was not understood. Nothing of a failed create is left."),
+    ("126", "run and exec: the program was found and cannot be executed."),
+    ("127", "run and exec: the program was not found."),
+    ("128+n", "run and exec in the foreground: signal n ended the program."),
+    ("255", "exec: the program was not started for any other reason."),
+    ("other", "run and exec in the foreground: the program's own exit code."),
+];
+
+const ENVIRONMENT: &[(&str, &str)] = &[
+    ("XDG_RUNTIME_DIR", "Where a user's state root is, and that of root inside a user namespace."),
+    ("NOTIFY_SOCKET", "create, run: sd_notify(3) messages of the container are passed on to this socket."),
+    ("LISTEN_FDS, LISTEN_PID, LISTEN_FDNAMES", "create, run: these descriptors are passed to the container."),
+];
+
+const FILES: &[(&str, &str)] = &[
+    ("/run/locule", "State root of the host's administrator."),
+    ("$XDG_RUNTIME_DIR/locule", "State root of a user."),
+    ("BUNDLE/config.json", "The container's definition, as the OCI runtime specification has it."),
+];
+
+const DIAGNOSTICS: &[&str] = &[
+    "A failed call prints one line on standard error: what was being done, to what, why it failed and, where \
+that is known, what to do. With --log the same is appended to the file as one record, as text or as JSON with \
+the members level, msg and time (RFC 3339, UTC).",
+    "Warnings go to the log file if there is one, else to standard error. A JSON log gets them only with --debug, \
+because engines read it as the error of one call.",
+];
+
+const EXAMPLES: &[(&str, &str)] = &[
+    (
+        "Run a shell in a bundle made from the host's busybox",
+        "mkdir -p box/rootfs/bin && cd box\ncp /bin/busybox rootfs/bin/sh\nlocule spec\nlocule run box",
+    ),
+    (
+        "What an engine does",
+        "locule create --bundle /srv/web --pid-file web1.pid web1\nlocule start web1\nlocule kill web1 TERM\nlocule delete web1",
+    ),
+];
+
+/// Paragraphs of `text` as roff.
+fn paragraphs(roff: &mut Roff, text: &str) {
+    for (number, paragraph) in text.split("\n\n").enumerate() {
+        if number > 0 {
+            roff.control("PP", []);
+        }
+        roff.text([roman(paragraph.replace('\n', " "))]);
+    }
+}
+
+fn section(roff: &mut Roff, title: &str) {
+    roff.control("SH", [title]);
+}
+
+fn terms(roff: &mut Roff, list: &[(&str, &str)]) {
+    for (term, text) in list {
+        roff.control("TP", []);
+        roff.text([bold(*term)]);
+        roff.text([roman(*text)]);
+    }
+}
+
+fn examples(roff: &mut Roff, list: &[(&str, &str)]) {
+    if list.is_empty() {
+        return;
+    }
+    section(roff, "EXAMPLES");
+    for (what, how) in list {
+        roff.control("PP", []);
+        roff.text([roman(format!("{what}:"))]);
+        roff.control("PP", []);
+        roff.control("RS", ["4"]);
+        roff.control("nf", []);
+        for line in how.lines() {
+            roff.text([roman(line)]);
+        }
+        roff.control("fi", []);
+        roff.control("RE", []);
+    }
+}
+
+/// The head of a page: title, name and synopsis.
+fn head(name: &str, about: &str, synopsis: Vec<Inline>) -> Roff {
+    let mut roff = Roff::new();
+    let manual = "Containers with locule";
+    roff.control(
+        "TH",
+        [name.to_uppercase().as_str(), "1", "", concat!("locule ", env!("CARGO_PKG_VERSION")), manual],
+    );
+    section(&mut roff, "NAME");
+    roff.text([roman(format!("{name} - {}", lower_first(about)))]);
+    section(&mut roff, "SYNOPSIS");
+    roff.text(synopsis);
+    section(&mut roff, "DESCRIPTION");
+    roff
+}
+
+fn lower_first(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map(|first| first.to_lowercase().chain(letters).collect()).unwrap_or_default()
+}
+
+/// clap's own rendering of the options, which knows defaults and possible values.
+fn options(command: Command, title: &str) -> String {
+    let mut text = Vec::new();
+    Man::new(command).render_options_section(&mut text).unwrap();
+    String::from_utf8(text).unwrap().replacen(".SH OPTIONS", &format!(".SH \"{title}\""), 1)
+}
+
+fn page(verb: &Verb) -> String {
+    let synopsis =
+        vec![bold("locule"), roman(" [global options] "), bold(verb.name), roman(format!(" {}", verb.usage))];
+    let mut roff = head(&format!("locule-{}", verb.name), verb.about, synopsis);
+    paragraphs(&mut roff, if verb.details.is_empty() { verb.about } else { verb.details });
+    let mut text = roff.to_roff();
+    if verb.command().get_arguments().next().is_some() {
+        text.push_str(&options(verb.command(), "OPTIONS"));
+    }
+    let mut rest = Roff::new();
+    if verb.becomes_workload {
+        section(&mut rest, "EXIT STATUS");
+        terms(&mut rest, EXIT_STATUS);
+    }
+    examples(&mut rest, verb.examples);
+    section(&mut rest, "SEE ALSO");
+    rest.text([bold("locule"), roman("(1)")]);
+    text.push_str(&rest.render());
+    text
+}
+
+fn main_page() -> String {
+    let mut roff = head(
+        "locule",
+        "Run containers from OCI bundles",
+        vec![bold("locule"), roman(" [global options] "), italic("COMMAND"), roman(" [options] [arguments]")],
+    );
+    paragraphs(
+        &mut roff,
+        "locule makes and runs Linux containers as the OCI runtime specification describes them. Its command line \
+is that of runc, so that engines can use it in runc's place. There is no daemon: each call does its work and ends, \
+and what is known of a container stands in files under the state root.\n\nLong options may be written with one dash \
+or two, and their values after a space or an equals sign.",
+    );
+    let mut text = roff.to_roff();
+    let globals = Command::new("locule").disable_help_flag(true).args(cli::global_arguments());
+    text.push_str(&options(globals, "GLOBAL OPTIONS"));
+    let mut rest = Roff::new();
+    section(&mut rest, "COMMANDS");
+    for verb in VERBS {
+        rest.control("TP", []);
+        rest.text([bold(format!("locule-{}", verb.name)), roman("(1)")]);
+        rest.text([roman(verb.about)]);
+    }
+    section(&mut rest, "EXIT STATUS");
+    terms(&mut rest, EXIT_STATUS);
+    section(&mut rest, "DIAGNOSTICS");
+    paragraphs(&mut rest, &DIAGNOSTICS.join("\n\n"));
+    section(&mut rest, "ENVIRONMENT");
+    terms(&mut rest, ENVIRONMENT);
+    section(&mut rest, "FILES");
+    terms(&mut rest, FILES);
+    examples(&mut rest, EXAMPLES);
+    section(&mut rest, "SEE ALSO");
+    rest.text([
+        bold("runc"),
+        roman("(8), "),
+        bold("namespaces"),
+        roman("(7), "),
+        bold("cgroups"),
+        roman("(7)"),
+    ]);
+    text.push_str(&rest.render());
+    text
+}
+
+/// The whole tree of commands, which nothing but completions needs.
+fn tree() -> Command {
+    VERBS.iter().fold(
+        Command::new("locule")
+            .disable_help_subcommand(true)
+            .disable_help_flag(true)
+            .args(cli::global_arguments())
+            .arg(cli::switch("help", "Print help").short('h'))
+            .arg(cli::switch("version", "Print the version").short('v')),
+        |tree, verb| {
+            tree.subcommand(
+                verb.command().about(verb.about).arg(cli::switch("help", "Print help").short('h')),
+            )
+        },
+    )
+}
+
+fn completion(generator: impl clap_complete::Generator) -> String {
+    let mut text = Vec::new();
+    clap_complete::generate(generator, &mut tree(), "locule", &mut text);
+    String::from_utf8(text).unwrap()
+}
+
+/// Every file that is made from the declarations.
+fn files() -> Vec<(String, String)> {
+    let mut files = vec![
+        ("man/locule.1".to_owned(), main_page()),
+        ("completions/locule.bash".to_owned(), completion(Bash)),
+        ("completions/_locule".to_owned(), completion(Zsh)),
+        ("completions/locule.fish".to_owned(), completion(Fish)),
+    ];
+    files.extend(VERBS.iter().map(|verb| (format!("man/locule-{}.1", verb.name), page(verb))));
+    files
+}
+
+#[test]
+fn committed_pages_and_completions_are_current() {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let write = std::env::var_os("LOCULE_WRITE_DOCS").is_some();
+    let mut stale = String::new();
+    for (name, text) in files() {
+        let path = top.join(&name);
+        if write {
+            std::fs::write(&path, text).unwrap();
+        } else if std::fs::read_to_string(&path).unwrap_or_default() != text {
+            write!(stale, " {name}").unwrap();
+        }
+    }
+    assert!(stale.is_empty(), "run `make docs` and commit:{stale}");
+}
+
+#[test]
+fn no_page_is_left_of_a_verb_that_is_gone() {
+    let made: Vec<_> = files().into_iter().map(|(name, _)| name).collect();
+    for folder in ["man", "completions"] {
+        for entry in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)).unwrap() {
+            let name = format!("{folder}/{}", entry.unwrap().file_name().into_string().unwrap());
+            assert!(made.contains(&name), "{name} is made from no declaration");
+        }
+    }
+}
+
+#[test]
+fn declarations_are_sound() {
+    for verb in VERBS {
+        verb.command().debug_assert();
+        assert!(!verb.about.is_empty() && !verb.about.ends_with('.'), "{}", verb.name);
+        for arg in verb.command().get_arguments() {
+            assert!(arg.get_help().is_some(), "{}: {} has no help", verb.name, arg.get_id());
+        }
+    }
+}
+
+#[test]
+fn every_documented_global_is_read() {
+    use std::ffi::OsString;
+    for arg in cli::global_arguments() {
+        let long = arg.get_long().unwrap();
+        let value = arg.get_possible_values().first().map_or("x", |value| value.get_name()).to_owned();
+        let word =
+            if arg.get_action().takes_values() { format!("--{long}={value}") } else { format!("--{long}") };
+        let mut globals = crate::args::Globals::default();
+        let words = [OsString::from(word.clone()), "list".into()];
+        assert!(globals.read(&mut words.into_iter()).is_ok(), "{word}");
+    }
+}
