@@ -51,6 +51,11 @@ impl Proc {
         Proc::default()
     }
 
+    /// A handle on the procfs whose root `dir` is; `ENOTSUP` where it is none.
+    pub fn over(dir: OwnedFd) -> nix::Result<Proc> {
+        verify(dir).map(|dir| Proc(OnceCell::from(dir)))
+    }
+
     /// The root of the private mount; made now if this is the first use.
     ///
     /// Where mounting is refused the host's /proc serves, once it has been shown to be the root of
@@ -99,9 +104,38 @@ impl Proc {
     }
 }
 
-/// The host's /proc, verified to be the root of a procfs.
+/// The host's /proc, verified.
 fn host_proc() -> nix::Result<OwnedFd> {
-    let fd = fs::openat2(AT_FDCWD, Path::new("/proc"), OFlag::O_PATH | OFlag::O_DIRECTORY, 0, 0)?;
-    let is_root = process::fs_magic(&fd)? == libc::PROC_SUPER_MAGIC && fstat(&fd)?.st_ino == ROOT_INODE;
-    if is_root { Ok(fd) } else { Err(Errno::ENOTSUP) }
+    verify(fs::openat2(AT_FDCWD, Path::new("/proc"), OFlag::O_PATH | OFlag::O_DIRECTORY, 0, 0)?)
+}
+
+/// Lets a descriptor pass that is the root of a procfs (CVE-2019-16884, CVE-2025-52881).
+fn verify(dir: OwnedFd) -> nix::Result<OwnedFd> {
+    let is_root = process::fs_magic(&dir)? == libc::PROC_SUPER_MAGIC && fstat(&dir)?.st_ino == ROOT_INODE;
+    if is_root { Ok(dir) } else { Err(Errno::ENOTSUP) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+
+    #[test]
+    fn only_a_procfs_root_passes() {
+        assert!(Proc::over(File::open("/proc").unwrap().into()).is_ok());
+        assert!(Proc::over(File::open("/proc/sys").unwrap().into()).is_err());
+        assert!(Proc::over(File::open("/").unwrap().into()).is_err());
+    }
+
+    #[test]
+    fn paths_stay_below_and_links_are_refused() {
+        let proc = Proc::over(File::open("/proc").unwrap().into()).unwrap();
+        assert!(proc.read(Base::Own, "stat").unwrap().contains('('));
+        assert!(!proc.read(Base::Thread, "comm").unwrap().is_empty());
+        assert_eq!(proc.read(Base::Sys, "../version"), Err(Errno::EXDEV));
+        assert_eq!(proc.read(Base::Own, "/etc/passwd"), Err(Errno::EXDEV));
+        assert_eq!(proc.read(Base::Own, "exe"), Err(Errno::ELOOP));
+        assert_eq!(proc.read(Base::Own, "fd/0"), Err(Errno::ELOOP));
+    }
 }

@@ -99,7 +99,7 @@ mod tests {
         let report = Report {
             id: "a-rather-long-name".into(),
             pid: 7,
-            status: "running".into(),
+            status: locule_runtime::Status::Running,
             bundle: "/b".into(),
             created: "2026-01-02T03:04:05.6Z".into(),
             owner: "root".into(),

@@ -16,6 +16,8 @@ use crate::sys::prctl;
 
 /// Highest capability number that the 64-bit sets can hold.
 const LAST: u32 = 63;
+/// CAP_CHECKPOINT_RESTORE (kernel 5.9): every kernel that locule runs on has those up to here.
+const ALWAYS: u32 = 40;
 
 /// The five sets as masks by capability number.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -183,7 +185,7 @@ fn mask(list: &[String], ignored: &mut Vec<String>) -> u64 {
     let mut mask = 0;
     for name in list {
         match Capability::from_str(name).map(|cap| u32::from(cap.index())) {
-            Ok(number) if sys::bounding_has(number).is_ok() => mask |= bit(number),
+            Ok(number) if number <= ALWAYS || sys::bounding_has(number).is_ok() => mask |= bit(number),
             _ => ignored.push(name.clone()),
         }
     }

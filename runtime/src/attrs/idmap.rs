@@ -147,7 +147,7 @@ impl IdMaps {
     /// Writes both maps of process `pid`, whose /proc directory `proc_pid` is.
     ///
     /// `pid` must be a child that has not been waited for, so that no other process can have the
-    /// number. For the caller's single own group setgroups(2) is denied first, as the kernel wants.
+    /// number, and dumpable, as otherwise its files belong to root. For the caller's single own group setgroups(2) is denied first, as the kernel wants.
     pub fn apply(&self, proc_pid: impl AsFd, pid: i32) -> Result<()> {
         let own = crate::sys::caps::get().doing(|| "reading the runtime's capabilities")?.effective;
         let (has_setuid, has_setgid) = (own & 1 << CAP_SETUID != 0, own & 1 << CAP_SETGID != 0);

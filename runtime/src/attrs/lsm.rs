@@ -38,12 +38,22 @@ pub struct LsmPlan {
     selinux: Option<String>,
 }
 
-/// Checks `process.apparmorProfile` and `process.selinuxLabel` against what the host runs.
+/// Checks `process.apparmorProfile` and `process.selinuxLabel` against what the host runs, which is
+/// asked of `enabled` (the function of that name) only when one of them is given.
 ///
 /// `unconfined` on a host without AppArmor is what the process is already.
-pub fn plan(apparmor: Option<&str>, selinux: Option<&str>, enabled: Enabled) -> Result<LsmPlan> {
-    let apparmor = label("process.apparmorProfile", apparmor)?
-        .filter(|profile| enabled.apparmor || profile != "unconfined");
+pub fn plan(
+    apparmor: Option<&str>,
+    selinux: Option<&str>,
+    enabled: impl FnOnce() -> Enabled,
+) -> Result<LsmPlan> {
+    let apparmor = label("process.apparmorProfile", apparmor)?;
+    let selinux = label("process.selinuxLabel", selinux)?;
+    if apparmor.is_none() && selinux.is_none() {
+        return Ok(LsmPlan::default());
+    }
+    let enabled = enabled();
+    let apparmor = apparmor.filter(|profile| enabled.apparmor || profile != "unconfined");
     if let Some(profile) = &apparmor
         && !enabled.apparmor
     {
@@ -52,7 +62,6 @@ pub fn plan(apparmor: Option<&str>, selinux: Option<&str>, enabled: Enabled) -> 
         ))
         .hint("remove it, or boot with apparmor=1 security=apparmor"));
     }
-    let selinux = label("process.selinuxLabel", selinux)?;
     if let Some(label) = &selinux
         && !enabled.selinux
     {
@@ -150,20 +159,25 @@ pub fn mount_data(fstype: &str, data: &str, label: Option<&str>) -> String {
 mod tests {
     use super::*;
 
-    const BOTH: Enabled = Enabled { apparmor: true, selinux: true };
-    const NONE: Enabled = Enabled { apparmor: false, selinux: false };
+    fn both() -> Enabled {
+        Enabled { apparmor: true, selinux: true }
+    }
+
+    fn none() -> Enabled {
+        Enabled::default()
+    }
 
     #[test]
     fn confinement_is_never_dropped_silently() {
         let text = |err: Error| (err.kind(), err.to_string());
-        let (kind, err) = text(plan(Some("docker-default"), None, NONE).unwrap_err());
+        let (kind, err) = text(plan(Some("docker-default"), None, none).unwrap_err());
         assert_eq!(kind, crate::Kind::Unsupported);
         assert!(err.contains("AppArmor is not enabled"), "{err}");
-        let (_, err) = text(plan(None, Some("a:b:c:s0"), NONE).unwrap_err());
+        let (_, err) = text(plan(None, Some("a:b:c:s0"), none).unwrap_err());
         assert!(err.contains("SELinux is not enabled"), "{err}");
-        assert_eq!(plan(Some("unconfined"), None, NONE).unwrap(), LsmPlan::default());
-        assert_eq!(plan(Some(""), Some(""), NONE).unwrap(), LsmPlan::default());
-        let plan = plan(Some("unconfined"), Some("a:b:c:s0:c1,c2"), BOTH).unwrap();
+        assert_eq!(plan(Some("unconfined"), None, none).unwrap(), LsmPlan::default());
+        assert_eq!(plan(Some(""), Some(""), none).unwrap(), LsmPlan::default());
+        let plan = plan(Some("unconfined"), Some("a:b:c:s0:c1,c2"), both).unwrap();
         assert_eq!(plan.apparmor.as_deref(), Some("unconfined"));
         assert_eq!(plan.selinux(), Some("a:b:c:s0:c1,c2"));
     }
@@ -171,7 +185,7 @@ mod tests {
     #[test]
     fn labels_cannot_smuggle_commands_or_options() {
         for text in ["a\nb", "a\0", "a\",exec=\"x"] {
-            assert!(plan(Some(text), None, BOTH).is_err(), "{text:?}");
+            assert!(plan(Some(text), None, both).is_err(), "{text:?}");
             assert!(plan_mount_label(Some(text)).is_err(), "{text:?}");
         }
     }

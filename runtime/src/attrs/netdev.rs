@@ -70,8 +70,9 @@ fn valid_name(name: &str) -> bool {
 /// Moves the devices from the caller's network namespace into `ns`, renamed, with their permanent
 /// addresses of global scope, and sets them up.
 ///
-/// Name and namespace change in one request, so that no name is taken in between. If one fails,
-/// those before it are put back. `proc_root` is a procfs handle of the host.
+/// Name and namespace change in one request, so that the host's name may be taken inside. If one
+/// device fails, it and those before it are put back as they were. `proc_root` is a procfs handle of
+/// the host; needs CAP_NET_ADMIN and CAP_SYS_ADMIN over both namespaces.
 pub fn attach(devices: &[Device], ns: impl AsFd, proc: &Proc) -> Result<()> {
     if devices.is_empty() {
         return Ok(());
@@ -82,37 +83,61 @@ pub fn attach(devices: &[Device], ns: impl AsFd, proc: &Proc) -> Result<()> {
     let mut inner = Socket::open_in(&ns, &home)
         .doing(|| "opening a netlink socket in the container's network namespace")?;
     for (index, device) in devices.iter().enumerate() {
-        let doing =
-            |text: &str| format!("linux.netDevices: moving {} in as {}: {text}", device.host, device.inside);
-        let moved = Link::find(&mut outer, &device.host).map_err(|errno| match errno {
-            Errno::ENODEV => Error::sys(errno, doing("finding it")).hint("no such interface on the host"),
-            errno => Error::sys(errno, doing("finding it")),
-        });
-        let moved = moved.and_then(|link| {
-            transfer(&mut outer, &mut inner, &ns, &link, &device.inside, true).map_err(|(step, errno)| {
-                // The failing device itself may be on either side.
-                let _ = Link::find(&mut inner, &device.inside).map(|stray| {
-                    let stray = Link { addresses: link.addresses.clone(), ..stray };
-                    transfer(&mut inner, &mut outer, &home, &stray, &device.host, link.up)
-                });
-                let error = Error::sys(errno, doing(step));
-                match errno {
-                    Errno::EEXIST => error.hint("the container has an interface of that name already"),
-                    Errno::EINVAL => error.hint("this kind of interface cannot leave its network namespace"),
-                    _ => error,
-                }
-            })
-        });
-        if let Err(error) = moved {
-            for done in devices[..index].iter().rev() {
-                let _ = Link::find(&mut inner, &done.inside)
-                    .map(|link| transfer(&mut inner, &mut outer, &home, &link, &done.host, true));
-            }
-            return Err(error);
+        let Err((step, errno)) = move_in(&mut outer, &mut inner, &ns, &home, device) else { continue };
+        for done in devices[..index].iter().rev() {
+            let _ = Link::find(&mut inner, &done.inside)
+                .map(|link| transfer(&mut inner, &mut outer, &home, &link, &done.host, true));
         }
+        let text = format!("linux.netDevices: moving {} in as {}: {step}", device.host, device.inside);
+        let error = Error::sys(errno, text);
+        return Err(match errno {
+            Errno::ENODEV if step == FINDING => error.hint("no such interface on the host"),
+            Errno::EEXIST if step == MOVING => {
+                error.hint("the container has an interface of that name already")
+            }
+            Errno::EINVAL if step == MOVING => {
+                error.hint("this kind of interface cannot leave its network namespace")
+            }
+            _ => error,
+        });
     }
     Ok(())
 }
+
+const FINDING: &str = "finding it";
+const MOVING: &str = "changing its namespace";
+
+/// Moves one device, and back again with what it had when a step after the move fails.
+fn move_in(
+    outer: &mut Socket,
+    inner: &mut Socket,
+    ns: impl AsFd,
+    home: impl AsFd,
+    device: &Device,
+) -> std::result::Result<(), Failure> {
+    let link = Link::find(outer, &device.host).map_err(|errno| (FINDING, errno))?;
+    // The kernel moves first and renames then, so that a taken name would leave the device over
+    // there under its old one (seen on 6.18).
+    match Link::index(inner, &device.inside) {
+        Err(Errno::ENODEV) => {}
+        Ok(_) => return Err((MOVING, Errno::EEXIST)),
+        Err(errno) => return Err((MOVING, errno)),
+    }
+    let result = transfer(outer, inner, ns, &link, &device.inside, true);
+    if result.is_err() && Link::index(outer, &device.host) == Err(Errno::ENODEV) {
+        for name in [&device.inside, &device.host] {
+            if let Ok(index) = Link::index(inner, name) {
+                let stray = Link { index, up: false, addresses: link.addresses };
+                let _ = transfer(inner, outer, home, &stray, &device.host, link.up);
+                break;
+            }
+        }
+    }
+    result
+}
+
+/// The step that failed, and how.
+type Failure = (&'static str, Errno);
 
 /// An interface as found in one namespace.
 #[derive(Debug, Clone)]
@@ -123,9 +148,17 @@ struct Link {
 }
 
 impl Link {
+    /// The index of the interface `name`; `ENODEV` when there is none.
+    fn index(socket: &mut Socket, name: &str) -> nix::Result<u32> {
+        u32_at(&Link::get(socket, name)?.payload, 4).ok_or(Errno::EBADMSG)
+    }
+
+    fn get(socket: &mut Socket, name: &str) -> nix::Result<Message> {
+        socket.get(Request::new(libc::RTM_GETLINK, 0, &ifinfo(0, 0, 0)).text(IFLA_IFNAME, name))
+    }
+
     fn find(socket: &mut Socket, name: &str) -> nix::Result<Link> {
-        let request = Request::new(libc::RTM_GETLINK, 0, &ifinfo(0, 0, 0)).text(IFLA_IFNAME, name);
-        let message = socket.get(request)?;
+        let message = Link::get(socket, name)?;
         let index = u32_at(&message.payload, 4).ok_or(Errno::EBADMSG)?;
         let flags = u32_at(&message.payload, 8).ok_or(Errno::EBADMSG)?;
         // Before the interface is taken down, which alone removes IPv6 addresses.
@@ -195,9 +228,9 @@ fn transfer(
     link: &Link,
     name: &str,
     up: bool,
-) -> std::result::Result<(), (&'static str, Errno)> {
+) -> std::result::Result<(), Failure> {
     let down = Request::new(libc::RTM_NEWLINK, 0, &ifinfo(link.index, 0, FLAG_UP));
-    from.call(down).map_err(|errno| ("setting it down", errno))?;
+    from.call(down).map_err(|errno| (MOVING, errno))?;
     let over = Request::new(libc::RTM_NEWLINK, 0, &ifinfo(link.index, 0, 0))
         .text(IFLA_IFNAME, name)
         .attr(IFLA_NET_NS_FD, &ns.as_fd().as_raw_fd().to_ne_bytes());
@@ -205,14 +238,10 @@ fn transfer(
         if link.up {
             let _ = from.call(Request::new(libc::RTM_NEWLINK, 0, &ifinfo(link.index, FLAG_UP, FLAG_UP)));
         }
-        return Err(("changing its namespace", errno));
+        return Err((MOVING, errno));
     }
     // The index may be another one over there.
-    let there = Request::new(libc::RTM_GETLINK, 0, &ifinfo(0, 0, 0)).text(IFLA_IFNAME, name);
-    let index = to
-        .get(there)
-        .and_then(|message| u32_at(&message.payload, 4).ok_or(Errno::EBADMSG))
-        .map_err(|errno| ("finding it inside", errno))?;
+    let index = Link::index(to, name).map_err(|errno| ("finding it inside", errno))?;
     for address in &link.addresses {
         to.call(address.request(index)).map_err(|errno| ("adding its addresses", errno))?;
     }

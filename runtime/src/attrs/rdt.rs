@@ -137,15 +137,14 @@ impl RdtPlan {
         let exists = |path: &str| openat2(&resctrl, path, OFlag::O_PATH, 0, WITHIN).is_ok();
         let monitor = self.monitor.as_ref().map(|name| format!("{}/mon_groups/{name}", self.class));
         RdtRecord {
-            class: Some(self.class.clone()).filter(|class| !exists(class)),
+            class: Some(self.class.clone()).filter(|class| self.makes_class() && !exists(class)),
             monitor: monitor.filter(|path| !exists(path)),
         }
     }
 
     /// Makes or checks the class and its monitoring group, by the rules of config-linux.md, "IntelRdt".
     pub fn create(&self, resctrl: impl AsFd) -> Result<()> {
-        // Named and without schemata means a class that the administrator made beforehand.
-        let made = (!self.named || !self.schemata.is_empty()) && self.make_class(&resctrl)?;
+        let made = self.makes_class() && self.make_class(&resctrl)?;
         let class = openat2(&resctrl, &self.class, OFlag::O_RDONLY | OFlag::O_DIRECTORY, 0, WITHIN).map_err(
             |errno| {
                 let error = Error::sys(errno, format!("opening the RDT class {}", self.class));
@@ -179,6 +178,11 @@ impl RdtPlan {
         Ok(())
     }
 
+    /// Named and without schemata means a class that the administrator made beforehand.
+    fn makes_class(&self) -> bool {
+        self.class != "." && (!self.named || !self.schemata.is_empty())
+    }
+
     /// Whether the directory is new.
     fn make_class(&self, resctrl: impl AsFd) -> Result<bool> {
         match mkdirat(&resctrl, self.class.as_str(), Mode::from_bits_truncate(0o755)) {
@@ -200,10 +204,13 @@ impl RdtPlan {
         }
         let text = self.schemata.join("\n") + "\n";
         write_at(class, "schemata", &text).map_err(|errno| {
+            let error =
+                Error::sys(errno, format!("writing {:?} to the RDT class {}", text.trim_end(), self.class));
             // The kernel explains itself here (kernel 4.16).
-            let said = read_at(&resctrl, "info/last_cmd_status").unwrap_or_default();
-            Error::sys(errno, format!("writing {:?} to the RDT class {}", text.trim_end(), self.class))
-                .hint(said.trim().to_owned())
+            match read_at(&resctrl, "info/last_cmd_status") {
+                Ok(said) if !said.trim().is_empty() => error.hint(said.trim().to_owned()),
+                _ => error,
+            }
         })
     }
 

@@ -45,10 +45,10 @@ pub fn plan(spec: &BTreeMap<String, TimeOffset>) -> Result<Option<Offsets>> {
 }
 
 impl Offsets {
-    /// Writes the offsets for the time namespace that the calling process has unshared and that no
-    /// process has entered yet; after that the kernel answers EACCES.
-    pub fn apply(&self, proc: &Proc) -> Result<()> {
-        proc.write(Base::Own, "timens_offsets", &self.0).map_err(|errno| {
+    /// Writes the offsets for the time namespace that `task` (the caller, or a child) has unshared and
+    /// that no process has entered yet; after that the kernel answers EACCES.
+    pub fn apply(&self, proc: &Proc, task: Base) -> Result<()> {
+        proc.write(task, "timens_offsets", &self.0).map_err(|errno| {
             let error = Error::sys(errno, "setting linux.timeOffsets");
             match errno {
                 Errno::ERANGE => error.hint("a clock of the container would be negative or out of range"),

@@ -64,7 +64,11 @@ impl ProcessPlan {
             caps,
             rlimits: rlimits::plan(&process.rlimits)?,
             no_new_privileges: process.no_new_privileges,
-            labels: lsm_plan(process)?,
+            labels: lsm::plan(
+                process.apparmor_profile.as_deref(),
+                process.selinux_label.as_deref(),
+                lsm::enabled,
+            )?,
             oom_score: oom::plan(process.oom_score_adj)?,
             scheduler: sched::plan(process.scheduler.as_ref())?,
             io_priority: sched::plan_io(process.io_priority.as_ref())?,
@@ -90,15 +94,6 @@ impl ProcessPlan {
     pub fn cwd(&self) -> &Path {
         &self.cwd
     }
-}
-
-/// Asks the host which modules it runs only where a label is set.
-fn lsm_plan(process: &Process) -> Result<lsm::LsmPlan> {
-    let set = |label: &Option<String>| label.as_ref().is_some_and(|label| !label.is_empty());
-    if !set(&process.apparmor_profile) && !set(&process.selinux_label) {
-        return Ok(lsm::LsmPlan::default());
-    }
-    lsm::plan(process.apparmor_profile.as_deref(), process.selinux_label.as_deref(), lsm::enabled())
 }
 
 fn string(field: &str, text: &str) -> Result<CString> {

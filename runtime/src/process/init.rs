@@ -16,7 +16,7 @@ use crate::attrs::{netdev, sysctl};
 use crate::error::{Context, Result};
 use crate::plan::Plan;
 use crate::plan::namespaces::{CGROUP, NETWORK, PID, USER};
-use crate::procfs::Proc;
+use crate::procfs::{Base, Proc};
 use crate::sys::clone::{self, Cloned, clone3};
 use crate::sys::{process, socket};
 
@@ -87,7 +87,7 @@ fn join_in_between(handover: &Handover<'_>) -> Result<()> {
     if let Some(offsets) = &handover.plan.time_offsets {
         clone::unshare(clone::CLONE_NEWTIME).doing(|| "making the time namespace")?;
         // Readable again for this one write: an undumpable process's files are root's alone.
-        offsets.apply(&Proc::new())?;
+        offsets.apply(&Proc::new(), Base::Own)?;
     }
     Ok(())
 }
