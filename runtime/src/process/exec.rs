@@ -320,7 +320,7 @@ fn set_up(joining: &Joining<'_>, left: u64) -> Result<std::convert::Infallible> 
         channel,
     };
     let (program, env) = workload.prepare()?;
-    channel.send(&Message::Ready)?;
     process::set_parent_death_signal(0).doing(|| "untying the process from its creator")?;
+    channel.send(&Message::Ready)?;
     Err(workload.execute(&program, &env))
 }

@@ -188,11 +188,13 @@ fn set_up(handover: &Handover<'_>) -> Result<Never> {
         channel,
     };
     let (program, env) = workload.prepare()?;
+    // Before the last word, since the creator may end right after its answer; until that answer
+    // end-of-file tells of its death.
+    process::set_parent_death_signal(0).doing(|| "untying init from its creator")?;
     channel.send(&Message::Ready)?;
     if handover.handshakes {
         channel.await_word(|word| matches!(word, Message::Proceed(_)))?;
     }
-    process::set_parent_death_signal(0).doing(|| "untying init from its creator")?;
     let go = || {
         hooks::run("startContainer", &plan.hooks.start_container, &inside_state(handover, "created"))?;
         Err(workload.execute(&program, &env))
