@@ -4,6 +4,7 @@
 //! remembers. Nothing here prints, parses a command line or knows of images, networks or machines.
 
 pub mod error;
+pub mod seccomp;
 pub mod spec;
 pub mod sys;
 

@@ -10,16 +10,16 @@ use super::null_as_default;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Seccomp {
-    /// `SCMP_ACT_…` for a system call that no rule names.
+    /// `SCMP_ACT_…` for a system call that no rule names; absent with no rules turns seccomp off, as in runc.
+    #[serde(default, deserialize_with = "null_as_default")]
     pub default_action: String,
     /// errno (or trace datum) of the default action.
     pub default_errno_ret: Option<u32>,
     /// `SCMP_ARCH_…`; empty means the native one.
     #[serde(default, deserialize_with = "null_as_default")]
     pub architectures: Vec<String>,
-    /// `SECCOMP_FILTER_FLAG_…`.
-    #[serde(default, deserialize_with = "null_as_default")]
-    pub flags: Vec<String>,
+    /// `SECCOMP_FILTER_FLAG_…`; absent differs from empty, which asks for no flag at all.
+    pub flags: Option<Vec<String>>,
     /// UNIX socket that gets the notification descriptor.
     pub listener_path: Option<PathBuf>,
     /// Opaque text for the listener.
