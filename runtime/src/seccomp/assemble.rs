@@ -37,8 +37,9 @@ pub(super) struct Assembler {
     near: Vec<(Target, usize)>,
 }
 
-/// Distance that a conditional jump covers whatever is written in between for its other branch.
-const REACH: usize = 255 - 2;
+/// Distance to a target that a jump covers, even if one instruction is written for its other branch:
+/// a jump's offset, at most 255, counts from the instruction after it.
+const REACH: usize = 255;
 
 impl Assembler {
     /// Writes `A = seccomp_data[offset]`.
@@ -116,5 +117,41 @@ impl Assembler {
     fn push(&mut self, code: u16, k: u32, jt: u8, jf: u8) -> Target {
         self.reversed.push(sock_filter { code, jt, jf, k });
         Target::Block(self.reversed.len() - 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::interpret::{Data, check, run};
+    use super::*;
+
+    /// Two blocks and a return at every distance around the limit of a conditional jump.
+    #[test]
+    fn jumps_reach_targets_at_every_distance() {
+        for far in 240..270 {
+            for near in [0, 1, 2, 250, 251, 252, 253, 254, 255, 256] {
+                let mut asm = Assembler::default();
+                let block = |asm: &mut Assembler, value, padding| {
+                    asm.fall_through(Target::Return(value));
+                    let block = asm.load(0);
+                    for _ in 0..padding {
+                        asm.load(0);
+                    }
+                    block
+                };
+                let first = block(&mut asm, 1, far);
+                let second = block(&mut asm, 2, near);
+                let third = asm.jump(Jump::Equal, 3, Target::Return(1), second);
+                let fourth = asm.jump(Jump::Equal, 4, first, third);
+                asm.jump(Jump::GreaterOrEqual, 4, fourth, first);
+                asm.load(0);
+                let program = asm.finish();
+                check(&program);
+                for (nr, want) in [(3, 1), (4, 1), (5, 2)] {
+                    let verdict = run(&program, &Data { nr, ..Data::default() });
+                    assert_eq!(verdict, want, "{nr}, with {far} and {near} in between");
+                }
+            }
+        }
     }
 }

@@ -4,10 +4,10 @@ use libc::sock_filter;
 
 /// `struct seccomp_data`.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Data {
-    pub(super) nr: u32,
-    pub(super) arch: u32,
-    pub(super) args: [u64; 6],
+pub(in crate::seccomp) struct Data {
+    pub(in crate::seccomp) nr: u32,
+    pub(in crate::seccomp) arch: u32,
+    pub(in crate::seccomp) args: [u64; 6],
 }
 
 impl Data {
@@ -26,7 +26,7 @@ impl Data {
 }
 
 /// Runs `program`; panics where the kernel would refuse it.
-pub(super) fn run(program: &[sock_filter], data: &Data) -> u32 {
+pub(in crate::seccomp) fn run(program: &[sock_filter], data: &Data) -> u32 {
     let mut accumulator = 0;
     let mut at = 0;
     loop {
@@ -57,7 +57,7 @@ pub(super) fn run(program: &[sock_filter], data: &Data) -> u32 {
 }
 
 /// What the kernel checks at installation: every jump inside, a return at the end.
-pub(super) fn check(program: &[sock_filter]) {
+pub(in crate::seccomp) fn check(program: &[sock_filter]) {
     assert!(!program.is_empty() && program.len() <= 4096);
     for (at, one) in program.iter().enumerate() {
         let furthest = match one.code {

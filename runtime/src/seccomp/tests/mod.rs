@@ -2,7 +2,7 @@
 
 mod differential;
 mod evaluate;
-mod interpret;
+pub(super) mod interpret;
 mod rules;
 mod seccompiler;
 

@@ -147,7 +147,10 @@ fn multiplexers_of_i386_are_no_way_around_a_rule() {
     };
     assert_eq!(through(&allow(vec![]), "socketcall", 1), ALLOW);
     assert_eq!(through(&allow(vec![]), "socketcall", 2), EPERM);
-    // What cannot be checked is not allowed.
+    // What cannot be checked is not allowed, and no refusal replaces another.
+    let other = errno(rule("SCMP_ACT_ERRNO", &["socket"], vec![arg(0, "SCMP_CMP_EQ", 40)]), 2);
+    let made = listing(profile("SCMP_ACT_ERRNO", vec![other]), &["SCMP_ARCH_X86"]);
+    assert_eq!(through(&made, "socketcall", 1), EPERM);
     assert_eq!(through(&allow(vec![arg(0, "SCMP_CMP_NE", 40)]), "socketcall", 1), EPERM);
 }
 
