@@ -125,31 +125,30 @@ mod tests {
     use super::super::tests::interpret::{Data, check, run};
     use super::*;
 
-    /// Two blocks and a return at every distance around the limit of a conditional jump.
+    /// A block at every distance around the limit, with a return to be written in between or not.
     #[test]
     fn jumps_reach_targets_at_every_distance() {
-        for far in 240..270 {
-            for near in [0, 1, 2, 250, 251, 252, 253, 254, 255, 256] {
+        for padding in 240..270 {
+            for (yes_is_far, other) in [(true, 9), (false, 9), (true, 7), (false, 7)] {
                 let mut asm = Assembler::default();
-                let block = |asm: &mut Assembler, value, padding| {
-                    asm.fall_through(Target::Return(value));
-                    let block = asm.load(0);
-                    for _ in 0..padding {
-                        asm.load(0);
-                    }
-                    block
-                };
-                let first = block(&mut asm, 1, far);
-                let second = block(&mut asm, 2, near);
-                let third = asm.jump(Jump::Equal, 3, Target::Return(1), second);
-                let fourth = asm.jump(Jump::Equal, 4, first, third);
-                asm.jump(Jump::GreaterOrEqual, 4, fourth, first);
+                asm.fall_through(Target::Return(1));
+                let far = asm.load(0);
+                for _ in 0..padding {
+                    asm.load(0);
+                }
+                // A copy of return 7 is near, one of 9 is not.
+                let near = asm.jump(Jump::Greater, 100, Target::Return(7), Target::Return(8));
+                let (yes, no) =
+                    if yes_is_far { (far, Target::Return(other)) } else { (Target::Return(other), far) };
+                let both = asm.jump(Jump::Equal, 4, yes, no);
+                asm.jump(Jump::Greater, 50, near, both);
                 asm.load(0);
                 let program = asm.finish();
                 check(&program);
-                for (nr, want) in [(3, 1), (4, 1), (5, 2)] {
+                let (four, five) = if yes_is_far { (1, other) } else { (other, 1) };
+                for (nr, want) in [(4, four), (5, five), (60, 8), (101, 7)] {
                     let verdict = run(&program, &Data { nr, ..Data::default() });
-                    assert_eq!(verdict, want, "{nr}, with {far} and {near} in between");
+                    assert_eq!(verdict, want, "{nr} with {padding} in between, {yes_is_far} {other}");
                 }
             }
         }
