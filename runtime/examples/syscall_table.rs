@@ -63,8 +63,8 @@ fn read(path: &Path, known: &mut HashMap<String, u32>) -> Result<(), Failure> {
             Some(_) => None,
             None => parse(value).or_else(|| known.get(value.strip_prefix("__NR_")?).copied()),
         };
-        // `BASE` and `SYSCALL_BASE` name a number range, not a system call.
-        if let Some(number) = number.filter(|_| name != "BASE" && name != "SYSCALL_BASE") {
+        // Capitals name bases and masks, not system calls.
+        if let Some(number) = number.filter(|_| !name.contains(char::is_uppercase)) {
             known.insert(name.to_owned(), number);
         }
     }

@@ -2,7 +2,8 @@
 //!
 //! Needs root, or rather `CAP_SYS_ADMIN`: the filters go in without no_new_privs, which is part of the test.
 
-#![allow(unsafe_code)]
+// Clippy's allowance for tests does not reach the helpers of a test file.
+#![allow(unsafe_code, clippy::unwrap_used)]
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicI32, Ordering};
