@@ -1,9 +1,8 @@
 # For: what the scripts here and the conformance lane share: the cache, apt, the programs to compare with.
 # Owns: the cache directory, ~/.cache/locule (LOCULE_CACHE moves it).
 # Never: changes the machine's apt configuration; other suites are read through a private one.
-# To be sourced.
+# To be sourced, with the top of the tree in $top.
 
-top=$(cd "$(dirname "$0")" && git rev-parse --show-toplevel)
 cache=${LOCULE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/locule}
 
 fail() {
