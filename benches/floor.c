@@ -1,11 +1,13 @@
 /* For: the kernel's own cost of one default container (`runc spec` with a cgroup namespace), from mkdir of its
  *      cgroup to rmdir, with nothing around it: no JSON, no state on disk, no protection of the binary, no logging.
  * Owns: one cgroup, one child. Exits with the workload's status; says which call failed (status 125) otherwise.
- * Never: does less than crun and runc do for that spec; `benches/syscalls --floor` shows the calls side by side.
+ * Never: does less than crun and runc do for that spec: same mounts, devices, masks, rules, limits and capabilities,
+ *        as a look from inside shows; `benches/trace floor --each` lists its calls.
  *
  * usage: floor ROOTFS EMPTY_DIR CGROUP_DIR PROGRAM [ARG...]
  *
- * The sequence is the quickest one that was measured: one clone3 for every namespace but the cgroup one (that one
+ * The sequence is as quick as any that was measured (fork instead of CLONE_VM, device rules loaded beside the child,
+ * mount(2) instead of fsopen: all within the noise): one clone3 for every namespace but the cgroup one (that one
  * is rooted where its maker stands, so it must come after the move into the cgroup), CLONE_INTO_CGROUP, and
  * CLONE_VM|CLONE_VFORK so that no page table is copied. */
 #define _GNU_SOURCE
