@@ -25,9 +25,12 @@ mod create;
 mod device_program;
 mod devices;
 mod fs;
+mod join;
 mod path;
 mod plan;
 mod plan_io;
+pub mod stats;
+mod watch;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -39,6 +42,7 @@ pub use device_program::Outcome as DeviceOutcome;
 pub use devices::{Kind as DeviceKind, Policy as DevicePolicy, Rule as DeviceRule};
 pub use path::{Location, Request, Unit, own_cgroup};
 pub use plan::{Limits, OnFailure, Purpose, Value, Write, plan, weight_of_shares};
+pub use watch::{Event, MemoryEvents, Watch};
 
 use crate::error::{Context, Error, Result};
 
