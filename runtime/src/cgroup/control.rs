@@ -112,19 +112,22 @@ impl Cgroup {
         if signal == Signal::SIGKILL {
             return match fs::write(self, "cgroup.kill", "1") {
                 Ok(()) | Err(Errno::ENODEV) => Ok(()),
-                // A threaded cgroup has no cgroup.kill (EOPNOTSUPP).
-                Err(Errno::EOPNOTSUPP) => self.signal_each(signal),
+                // A threaded cgroup cannot (EOPNOTSUPP); one that is gone has no files, and no processes.
+                Err(Errno::EOPNOTSUPP | Errno::ENOENT) => self.signal_each(signal),
                 Err(errno) => Err(Error::sys(errno, doing())),
             };
         }
-        let frozen_before = self.is_frozen()?;
-        if !frozen_before {
+        let before = self.events()?;
+        if !before.populated {
+            return Ok(());
+        }
+        if !before.frozen {
             self.set_frozen(true)?;
             // A process that hangs in the kernel holds up freezing, but not signals.
             self.wait(FREEZE_FOR_SIGNAL, |events| events.frozen || !events.populated)?;
         }
         let sent = self.signal_each(signal);
-        if !frozen_before {
+        if !before.frozen {
             self.set_frozen(false)?;
         }
         sent
