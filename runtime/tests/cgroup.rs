@@ -4,6 +4,8 @@
 //! and works below one directory that it makes and removes. Needs root. Hosts that keep the
 //! controllers on cgroup v1 offer few here; what needs more is tested in the VM lane.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use std::io::{BufRead, BufReader, Write as _};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -11,7 +13,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use locule_runtime::cgroup::{
-    self, Cgroup, Event, Limits, Location, Manager, Prepared, Purpose, Record, Request, plan,
+    self, Cgroup, Event, Extra, Limits, Location, Manager, Prepared, Purpose, Record, Request, plan,
 };
 use locule_runtime::spec::Resources;
 use locule_runtime::{Error, Kind};
@@ -42,7 +44,12 @@ impl Lane {
     }
 
     fn prepare(&self, path: &str, resources: &str) -> Result<Prepared, Error> {
-        cgroup::prepare(&self.mount, &self.location(path), &limits(resources, Purpose::Create))
+        cgroup::prepare(
+            &self.mount,
+            &self.location(path),
+            &limits(resources, Purpose::Create),
+            &Extra::default(),
+        )
     }
 
     /// A cgroup with its limits applied.
@@ -579,11 +586,13 @@ fn a_host_without_pure_cgroup_v2_is_told() {
         cgroup::own,
     )
     .unwrap();
-    let err = cgroup::prepare(Path::new("/tmp"), &location, &Limits::default()).unwrap_err();
+    let err =
+        cgroup::prepare(Path::new("/tmp"), &location, &Limits::default(), &Extra::default()).unwrap_err();
     assert!(err.to_string().contains("/tmp is not a cgroup v2 mount"), "{err}");
     assert!(err.to_string().contains("--cgroup-manager=disabled"), "{err}");
     let disabled = Location { manager: Manager::Disabled, ..location };
-    let prepared = cgroup::prepare(Path::new("/tmp"), &disabled, &Limits::default()).unwrap();
+    let prepared =
+        cgroup::prepare(Path::new("/tmp"), &disabled, &Limits::default(), &Extra::default()).unwrap();
     assert!(prepared.fd().is_none());
     assert!(prepared.attach(1).unwrap().is_none());
 }
