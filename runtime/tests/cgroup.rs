@@ -454,7 +454,6 @@ fn signals_reach_every_process_below() {
         assert_eq!(pids, wanted);
         assert_eq!(cgroup.pids(false).unwrap(), [first.pid()]);
         cgroup.kill_all(Signal::SIGTERM).unwrap();
-        drop((&mut first.input, &mut second.input));
         assert_eq!(first.child.wait().unwrap().code(), Some(7));
         assert_eq!(second.child.wait().unwrap().code(), Some(8));
 
