@@ -130,7 +130,8 @@ unsafe extern "C" fn seal(stack: *const usize) {
         while at < argc {
             let word = *argv.add(at) as *const u8;
             // A container called `run` costs its other verbs this step too, and nothing else.
-            enters |= matches(word, b"create", true) || matches(word, b"run", true) || matches(word, b"exec", true);
+            enters |=
+                matches(word, b"create", true) || matches(word, b"run", true) || matches(word, b"exec", true);
             at += 1;
         }
         if !enters {

@@ -60,11 +60,9 @@ pub(super) struct New {
 
 /// Makes the cgroup at `location`. `None` where it cannot be made and need not be.
 pub(super) fn create(mount: &Path, location: &Location, limits: &Limits) -> Result<Option<New>> {
-    let root = fs::open_mount(mount)?;
     let mut refusal = None;
     for path in std::iter::once(&location.path).chain(&location.alternatives) {
-        let root = root.try_clone().doing(|| "duplicating a descriptor")?;
-        match create_at(root, path, limits) {
+        match create_at(fs::open_mount(mount)?, path, limits) {
             Ok(new) => return Ok(Some(new)),
             Err(err) => {
                 let denied = matches!(err.errno(), Some(Errno::EACCES | Errno::EPERM | Errno::EROFS));

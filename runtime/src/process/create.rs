@@ -96,8 +96,17 @@ pub fn make(store: &Store, mut request: CreateRequest, then: Then, detached: boo
     let request = &request;
     let outside = Outside::open(request, detached).map_err(naming)?;
     let (entry, lock) = store.claim(&request.id)?;
-    let mut attempt =
-        Attempt { request, seal, outside, entry, lock: Some(lock), then, cgroup: None, pidfd: None, rdt: None };
+    let mut attempt = Attempt {
+        request,
+        seal,
+        outside,
+        entry,
+        lock: Some(lock),
+        then,
+        cgroup: None,
+        pidfd: None,
+        rdt: None,
+    };
     match attempt.run() {
         Ok(created) => Ok(created),
         Err(err) => {
@@ -114,6 +123,7 @@ struct Outside {
     annotations: crate::spec::StringMap,
     plan: Plan,
     limits: Limits,
+    extra: cgroup::Extra,
     location: Location,
     prepared: Prepared,
     joins: Vec<(u64, OwnedFd)>,
@@ -137,6 +147,10 @@ impl Outside {
         let mut limits = cgroup::plan(&plan.resources, Purpose::Create)
             .map_err(|err| err.context(format_args!("{}: linux.resources", path.display())))?;
         plan.warnings.append(&mut limits.warnings);
+        let extra = match request.manager {
+            Manager::Systemd { .. } => cgroup::Extra::new(&spec.annotations)?,
+            _ => cgroup::Extra::default(),
+        };
         let location = Location::resolve(
             &cgroup::Request {
                 id: &request.id,
@@ -162,6 +176,7 @@ impl Outside {
             annotations: spec.annotations,
             plan,
             limits,
+            extra,
             location,
             prepared,
             joins,
@@ -238,7 +253,9 @@ impl Attempt<'_> {
             }
             Then::Run => None,
         };
-        let cgroup = cgroup::prepare(Path::new(cgroup::MOUNT), &self.outside.location, &self.outside.limits)?;
+        let outside = &self.outside;
+        let cgroup =
+            cgroup::prepare(Path::new(cgroup::MOUNT), &outside.location, &outside.limits, &outside.extra)?;
         let (ours, theirs) = Channel::pair()?;
         let waits = plan.new_user_namespace()
             || !plan.net_devices.is_empty()
@@ -296,6 +313,9 @@ impl Attempt<'_> {
         }
         if let Some(cgroup) = &self.cgroup {
             cgroup.apply(&self.outside.limits)?;
+            if let Some(root) = plan.cgroup_owner() {
+                cgroup.chown(root, None)?;
+            }
             state.cgroup = Some(cgroup.record().clone());
         }
         self.entry.write(state::CONFIG, &self.outside.config)?;
