@@ -146,7 +146,7 @@ impl Container {
         let channel = Channel::over(socket::connect_at(self.entry.dir(), GATE).doing(doing)?);
         // From here on it counts as started; init ends if no word follows.
         self.entry.remove_gate()?;
-        channel.send(&Message::Proceed(false))?;
+        channel.send(&Message::Proceed)?;
         if let Some(Message::Failed(err)) = channel.recv()? {
             return Err(err);
         }

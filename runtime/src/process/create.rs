@@ -263,6 +263,8 @@ impl Attempt<'_> {
             || matches!(self.outside.location.manager, Manager::Systemd { .. });
         let handshakes =
             self.then == Then::Wait || self.request.pid_file.is_some() || plan.has_creating_hooks();
+        // The dearest namespace; with the others in one clone3 it would come before everything else.
+        let network_beside = plan.namespaces.makes(NETWORK) && !waits && !plan.needs_step_between();
         let hook_state = |pid: i32, status: &str| report::for_hooks(&state, pid, status);
         let handover = Handover {
             plan,
@@ -270,7 +272,7 @@ impl Attempt<'_> {
             joins: &self.outside.joins,
             channel: &theirs,
             waits,
-            handshakes,
+            network_beside,
             gate: gate.as_ref(),
             console_socket: self.outside.console_socket.as_ref().map(AsFd::as_fd),
             preserved: &self.request.preserved,
@@ -304,6 +306,9 @@ impl Attempt<'_> {
         if waits {
             ours.send(&Message::Go)?;
         }
+        if network_beside {
+            ours.send(&Message::Network(make_network()?))?;
+        }
         // From here on init builds its root while limits and state are written beside it.
         if plan.limits_from_outside() {
             rlimits::apply(&plan.process.rlimits, pid)?;
@@ -325,6 +330,9 @@ impl Attempt<'_> {
         }
         self.entry.save(&state)?;
 
+        if !handshakes {
+            ours.send(&Message::Proceed)?;
+        }
         // Init has dropped its copy long ago; what waits for the kernel here, waits beside its work.
         drop(std::mem::take(&mut self.seal));
         let mut master = None;
@@ -352,7 +360,7 @@ impl Attempt<'_> {
         if handshakes {
             state.complete = true;
             self.entry.save(&state)?;
-            ours.send(&Message::Proceed(self.then == Then::Wait))?;
+            ours.send(&Message::Proceed)?;
         }
         if self.then == Then::Run {
             // End-of-file: the workload was executed.
@@ -422,6 +430,19 @@ impl Attempt<'_> {
     }
 }
 
+/// A new network namespace with its loopback up; this process is back in its own on return.
+fn make_network() -> Result<OwnedFd> {
+    let own = openat2(AT_FDCWD, "/proc/self/ns/net", OFlag::O_RDONLY, 0, 0)
+        .doing(|| "opening the own network namespace")?;
+    clone::unshare(NETWORK).doing(|| "making the network namespace")?;
+    let made = netdev::loopback_up().and_then(|()| {
+        openat2(AT_FDCWD, "/proc/self/ns/net", OFlag::O_RDONLY, 0, 0)
+            .doing(|| "opening the network namespace")
+    });
+    clone::setns(own, NETWORK).doing(|| "returning to the own network namespace")?;
+    made
+}
+
 /// Clones init, by way of the step between where one is needed.
 fn spawn(
     handover: &Handover<'_>,
@@ -433,6 +454,9 @@ fn spawn(
     let doing = || "cloning the container's init";
     // The cgroup namespace is made by init itself, once it is where that namespace's root shall be.
     let mut flags = plan.namespaces.new & !CGROUP;
+    if handover.network_beside {
+        flags &= !NETWORK;
+    }
     if plan.needs_step_between() {
         if plan.time_offsets.is_some() {
             flags &= !CLONE_NEWTIME;

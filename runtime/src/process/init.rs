@@ -33,8 +33,8 @@ pub struct Handover<'a> {
     pub channel: &'a Channel,
     /// Whether to wait for the creator's `Go` before anything that needs ids, cgroup or network.
     pub waits: bool,
-    /// Whether to wait for the creator once all is set up, rather than go on at once.
-    pub handshakes: bool,
+    /// Whether the creator makes the network namespace beside init's mounts.
+    pub network_beside: bool,
     /// The start gate, for `create`.
     pub gate: Option<&'a OwnedFd>,
     /// The engine's console socket.
@@ -153,11 +153,11 @@ fn set_up(handover: &Handover<'_>) -> Result<Never> {
             channel.send(&Message::Warning(warning))?;
         }
     }
-    if plan.namespaces.makes(NETWORK) {
+    if plan.namespaces.makes(NETWORK) && !handover.network_beside {
         netdev::loopback_up()?;
     }
 
-    let root = root::build(plan, handover.prepared)?;
+    let root = root::build(plan, handover.prepared, &mut || join_network(handover))?;
     let terminal = open_terminal(handover, &root)?;
     if !plan.hooks.prestart.is_empty() || !plan.hooks.create_runtime.is_empty() {
         channel.send(&Message::RunHooks)?;
@@ -196,9 +196,7 @@ fn set_up(handover: &Handover<'_>) -> Result<Never> {
     // end-of-file tells of its death.
     process::set_parent_death_signal(0).doing(|| "untying init from its creator")?;
     channel.send(&Message::Ready)?;
-    if handover.handshakes {
-        channel.await_word(|word| matches!(word, Message::Proceed(_)))?;
-    }
+    channel.await_word(|word| matches!(word, Message::Proceed))?;
     let go = || {
         hooks::run("startContainer", &plan.hooks.start_container, &inside_state(handover, "created"))?;
         Err(workload.execute(&program, &env))
@@ -217,10 +215,21 @@ fn wait_at_gate(gate: &OwnedFd, creator: &Channel, go: impl FnOnce() -> Result<N
     // The creator sees end-of-file at once, however long this process waits here.
     process::close_for_good(creator.as_fd());
     let starter = Channel::over(socket::accept(gate).doing(|| "waiting for start")?);
-    starter.await_word(|word| matches!(word, Message::Proceed(_)))?;
+    starter.await_word(|word| matches!(word, Message::Proceed))?;
     let Err(err) = go();
     let _ = starter.send(&Message::Failed(err));
     process::exit_now(1)
+}
+
+/// Joins the network namespace that the creator has made meanwhile.
+fn join_network(handover: &Handover<'_>) -> Result<()> {
+    if !handover.network_beside {
+        return Ok(());
+    }
+    match handover.channel.await_word(|word| matches!(word, Message::Network(_)))? {
+        Message::Network(fd) => clone::setns(&fd, NETWORK).doing(|| "joining the network namespace"),
+        _ => Ok(()),
+    }
 }
 
 fn inside_state(handover: &Handover<'_>, status: &str) -> Vec<u8> {

@@ -39,7 +39,11 @@ const DEV_LINKS: [(&str, &str); 5] = [
 ];
 
 /// Puts the root file system in place and makes all mounts, devices and links in it.
-pub fn build(plan: &Plan, prepared: &Prepared) -> Result<Root> {
+///
+/// `join_network` is called once, before the first mount that shows a network namespace (sysfs) and
+/// at the latest at the end.
+pub fn build(plan: &Plan, prepared: &Prepared, join_network: &mut dyn FnMut() -> Result<()>) -> Result<Root> {
+    let mut joined = false;
     let host = match plan.root_propagation {
         Some((libc::MS_PRIVATE, _)) => MsFlags::MS_PRIVATE,
         _ => MsFlags::MS_SLAVE,
@@ -51,6 +55,10 @@ pub fn build(plan: &Plan, prepared: &Prepared) -> Result<Root> {
     // Modes of directories and nodes are meant to the bit.
     let old_mask = umask(0);
     for (op, source) in plan.mounts.iter().zip(&prepared.sources) {
+        if !joined && matches!(&op.what, What::FileSystem { kind, .. } if kind.as_c_str() == c"sysfs") {
+            join_network()?;
+            joined = true;
+        }
         make_mount(&root, op, source.as_ref(), plan).map_err(|err| {
             err.context(format_args!("mounting {} on {}", name_of(op), op.destination.display()))
         })?;
@@ -65,6 +73,9 @@ pub fn build(plan: &Plan, prepared: &Prepared) -> Result<Root> {
         }
     }
     umask(old_mask);
+    if !joined {
+        join_network()?;
+    }
     Ok(root)
 }
 
