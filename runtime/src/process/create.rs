@@ -325,11 +325,10 @@ impl Attempt<'_> {
             self.entry.save(&state)?;
             ours.send(&Message::Proceed(self.then == Then::Wait))?;
         }
-        if self.then == Then::Run {
-            // End-of-file: the workload was executed.
-            if let Some(Message::Failed(err)) = ours.recv()? {
-                return Err(err);
-            }
+        // End-of-file: the workload was executed, or init is at the gate. Not before that may this
+        // process end, because until then init dies with it.
+        if let Some(Message::Failed(err)) = ours.recv()? {
+            return Err(err);
         }
         warnings.extend_from_slice(&plan.warnings);
         Ok(Created { pid, pidfd, master, warnings })
