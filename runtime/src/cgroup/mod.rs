@@ -107,6 +107,14 @@ pub struct Made {
     manager: Manager,
 }
 
+/// Refuses a place that is in use, to be asked before the place is recorded as the container's.
+pub fn refuse_in_use(mount: &Path, location: &Location) -> Result<()> {
+    match location.manager {
+        Manager::Cgroupfs => create::refuse_in_use(mount, &location.path),
+        Manager::Systemd { .. } | Manager::Disabled => Ok(()),
+    }
+}
+
 /// Makes what must exist before the container's first process.
 pub fn prepare(mount: &Path, location: &Location, limits: &Limits) -> Result<Prepared> {
     match location.manager {
