@@ -9,4 +9,5 @@
 )]
 
 mod lane;
+mod mounts;
 mod process;
