@@ -368,7 +368,7 @@ impl Container {
     }
 
     /// Runs one more process in it; returns the exit code that a shell would see, 0 when detached.
-    pub fn exec(&self, request: &crate::ExecRequest) -> Result<i32> {
+    pub fn exec(&self, request: crate::ExecRequest) -> Result<i32> {
         let done = crate::process::exec::exec(self, request)?;
         warn_all(done.warnings);
         Ok(done.exit.map_or(0, crate::sys::clone::Exit::shell_code))

@@ -12,6 +12,7 @@ use nix::fcntl::{AT_FDCWD, OFlag};
 use super::binds::{self, Prepared};
 use super::channel::{Channel, Message};
 use super::init::{self, Handover};
+use super::seal::Seal;
 use super::{hooks, outside, userns};
 use crate::attrs::{netdev, rdt, rlimits};
 use crate::cgroup::{self, Cgroup, Limits, Location, Manager, Purpose};
@@ -53,6 +54,8 @@ pub struct CreateRequest {
     pub manager: Manager,
     /// Whether the caller lacks the host root's rights over cgroups.
     pub rootless: bool,
+    /// The sealed copy that this process runs from ([`seal::ensure`](super::seal::ensure)).
+    pub seal: Seal,
 }
 
 /// How the container goes on once it is set up.
@@ -78,21 +81,24 @@ pub struct Created {
 }
 
 /// Makes the container and leaves it waiting for `start`.
-pub fn create(store: &Store, request: &CreateRequest) -> Result<()> {
+pub fn create(store: &Store, request: CreateRequest) -> Result<()> {
     make(store, request, Then::Wait, true).map(|created| warn_all(created.warnings))
 }
 
 /// Makes the container; `detached` says that nobody here will serve a terminal.
-pub fn make(store: &Store, request: &CreateRequest, then: Then, detached: bool) -> Result<Created> {
+pub fn make(store: &Store, mut request: CreateRequest, then: Then, detached: bool) -> Result<Created> {
     let naming = |err: Error| match err.kind() {
         // The program's own error stands alone: engines read it from the start.
         Kind::CommandNotFound | Kind::NotExecutable | Kind::Exists => err,
         _ => err.context(format_args!("creating {}", request.id)),
     };
+    let seal = std::mem::take(&mut request.seal);
+    let request = &request;
     let outside = Outside::open(request, detached).map_err(naming)?;
     let (entry, lock) = store.claim(&request.id)?;
     let mut attempt = Attempt {
         request,
+        seal,
         outside,
         entry,
         lock: Some(lock),
@@ -203,6 +209,7 @@ fn open_joins(plan: &Plan) -> Result<Vec<(u64, OwnedFd)>> {
 
 struct Attempt<'a> {
     request: &'a CreateRequest,
+    seal: Seal,
     outside: Outside,
     entry: Entry,
     lock: Option<Lock>,
@@ -264,6 +271,7 @@ impl Attempt<'_> {
             console_socket: self.outside.console_socket.as_ref().map(AsFd::as_fd),
             preserved: &self.request.preserved,
             hook_state: &hook_state,
+            seal: &self.seal,
         };
         let (pid, pidfd) = spawn(&handover, cgroup.fd(), &mut self.lock, &ours)?;
         drop(theirs);
@@ -311,6 +319,8 @@ impl Attempt<'_> {
         self.entry.save(&state)?;
 
         self.poststop = state.poststop.then(|| report::for_hooks(&state, 0, "stopped"));
+        // Init has dropped its copy long ago; what waits for the kernel here, waits beside its work.
+        drop(std::mem::take(&mut self.seal));
         let mut master = None;
         let mut warnings = Vec::new();
         loop {

@@ -11,6 +11,7 @@ use nix::unistd::{Gid, Uid, setresgid, setresuid, setsid};
 use super::binds::Prepared;
 use super::channel::{Channel, Message};
 use super::workload::{Workload, place_fds};
+use super::seal::Seal;
 use super::{console, hooks, root};
 use crate::attrs::{netdev, sysctl};
 use crate::error::{Context, Result};
@@ -40,6 +41,8 @@ pub struct Handover<'a> {
     pub console_socket: Option<BorrowedFd<'a>>,
     /// Descriptors that the caller hands over, to be numbered from 3 on.
     pub preserved: &'a [OwnedFd],
+    /// The sealed copy's mount, of which init drops its copy.
+    pub seal: &'a Seal,
     /// State JSON for the hooks that run inside, without the pid, which differs there.
     pub hook_state: &'a (dyn Fn(i32, &str) -> Vec<u8> + 'a),
 }
@@ -114,6 +117,7 @@ fn become_root() -> Result<()> {
 
 fn set_up(handover: &Handover<'_>) -> Result<Never> {
     let Handover { plan, channel, .. } = handover;
+    handover.seal.close_copy();
     process::set_parent_death_signal(libc::SIGKILL).doing(|| "tying init to its creator")?;
     process::reset_signals();
     if !plan.new_user_namespace() {
@@ -188,11 +192,13 @@ fn set_up(handover: &Handover<'_>) -> Result<Never> {
         channel,
     };
     let (program, env) = workload.prepare()?;
+    // Before the last word, since the creator may end right after its answer; until that answer
+    // end-of-file tells of its death.
+    process::set_parent_death_signal(0).doing(|| "untying init from its creator")?;
     channel.send(&Message::Ready)?;
     if handover.handshakes {
         channel.await_word(|word| matches!(word, Message::Proceed(_)))?;
     }
-    process::set_parent_death_signal(0).doing(|| "untying init from its creator")?;
     let go = || {
         hooks::run("startContainer", &plan.hooks.start_container, &inside_state(handover, "created"))?;
         Err(workload.execute(&program, &env))

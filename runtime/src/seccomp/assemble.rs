@@ -37,8 +37,9 @@ pub(super) struct Assembler {
     near: Vec<(Target, usize)>,
 }
 
-/// Distance that a conditional jump covers whatever is written in between for its other branch.
-const REACH: usize = 255 - 2;
+/// Distance to a target that a jump covers, even if one instruction is written for its other branch:
+/// a jump's offset, at most 255, counts from the instruction after it.
+const REACH: usize = 255;
 
 impl Assembler {
     /// Writes `A = seccomp_data[offset]`.
@@ -116,5 +117,40 @@ impl Assembler {
     fn push(&mut self, code: u16, k: u32, jt: u8, jf: u8) -> Target {
         self.reversed.push(sock_filter { code, jt, jf, k });
         Target::Block(self.reversed.len() - 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::interpret::{Data, check, run};
+    use super::*;
+
+    /// A block at every distance around the limit, with a return to be written in between or not.
+    #[test]
+    fn jumps_reach_targets_at_every_distance() {
+        for padding in 240..270 {
+            for (yes_is_far, other) in [(true, 9), (false, 9), (true, 7), (false, 7)] {
+                let mut asm = Assembler::default();
+                asm.fall_through(Target::Return(1));
+                let far = asm.load(0);
+                for _ in 0..padding {
+                    asm.load(0);
+                }
+                // A copy of return 7 is near, one of 9 is not.
+                let near = asm.jump(Jump::Greater, 100, Target::Return(7), Target::Return(8));
+                let (yes, no) =
+                    if yes_is_far { (far, Target::Return(other)) } else { (Target::Return(other), far) };
+                let both = asm.jump(Jump::Equal, 4, yes, no);
+                asm.jump(Jump::Greater, 50, near, both);
+                asm.load(0);
+                let program = asm.finish();
+                check(&program);
+                let (four, five) = if yes_is_far { (1, other) } else { (other, 1) };
+                for (nr, want) in [(4, four), (5, five), (60, 8), (101, 7)] {
+                    let verdict = run(&program, &Data { nr, ..Data::default() });
+                    assert_eq!(verdict, want, "{nr} with {padding} in between, {yes_is_far} {other}");
+                }
+            }
+        }
     }
 }

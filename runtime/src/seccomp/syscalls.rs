@@ -186,7 +186,7 @@ mod tests {
 
     fn crate_tables() -> Vec<(Abi, Names)> {
         fn list<T: Copy>(all: impl Iterator<Item = T>, of: fn(&T) -> (&'static str, i32)) -> Names {
-            all.map(|sysno| of(&sysno)).map(|(name, id)| (name, id as u32)).collect()
+            all.map(|sysno| of(&sysno)).map(|(name, id)| (name.trim_start_matches("r#"), id as u32)).collect()
         }
         vec![
             (Abi::X86_64, list(syscalls::x86_64::Sysno::iter(), |s| (s.name(), s.id()))),

@@ -5,8 +5,6 @@
 use super::syscalls::NONE;
 
 pub(super) const SOURCE: &[(&str, [u32; 5])] = &[
-    ("OABI_SYSCALL_BASE", [NONE, NONE, NONE, 9437184, NONE]),
-    ("SYSCALL_MASK", [NONE, NONE, NONE, 1048575, NONE]),
     ("_llseek", [NONE, 140, NONE, 140, NONE]),
     ("_newselect", [NONE, 142, NONE, 142, NONE]),
     ("_sysctl", [156, 149, NONE, 149, NONE]),
