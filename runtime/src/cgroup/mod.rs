@@ -121,6 +121,14 @@ pub struct Scope {
     extra: Extra,
 }
 
+/// Refuses a place that is in use, to be asked before the place is recorded as the container's.
+pub fn refuse_in_use(mount: &Path, location: &Location) -> Result<()> {
+    match location.manager {
+        Manager::Cgroupfs => create::refuse_in_use(mount, &location.path),
+        Manager::Systemd { .. } | Manager::Disabled => Ok(()),
+    }
+}
+
 /// Makes what must exist before the container's first process. `extra` matters to systemd alone.
 pub fn prepare(mount: &Path, location: &Location, limits: &Limits, extra: &Extra) -> Result<Prepared> {
     let mount_path = mount.to_path_buf();

@@ -106,6 +106,7 @@ pub fn make(store: &Store, mut request: CreateRequest, then: Then, detached: boo
         cgroup: None,
         pidfd: None,
         rdt: None,
+        poststop: None,
     };
     match attempt.run() {
         Ok(created) => Ok(created),
@@ -222,11 +223,14 @@ struct Attempt<'a> {
     cgroup: Option<Cgroup>,
     pidfd: Option<(i32, OwnedFd)>,
     rdt: Option<rdt::RdtRecord>,
+    /// The state for `poststop` hooks, from when init exists.
+    poststop: Option<Vec<u8>>,
 }
 
 impl Attempt<'_> {
     fn run(&mut self) -> Result<Created> {
         let plan = &self.outside.plan;
+        cgroup::refuse_in_use(Path::new(cgroup::MOUNT), &self.outside.location)?;
         let cgroup_record = self.outside.location.record();
         let mut state = State {
             version: state::VERSION,
@@ -330,6 +334,7 @@ impl Attempt<'_> {
         }
         self.entry.save(&state)?;
 
+        self.poststop = state.poststop.then(|| report::for_hooks(&state, 0, "stopped"));
         if !handshakes {
             ours.send(&Message::Proceed)?;
         }
@@ -341,9 +346,10 @@ impl Attempt<'_> {
             match ours.recv()? {
                 Some(Message::RunHooks) => {
                     let text = report::for_hooks(&state, pid, "creating");
-                    hooks::run("prestart", &plan.hooks.prestart, &text)?;
-                    hooks::run("createRuntime", &plan.hooks.create_runtime, &text)?;
-                    ours.send(&Message::HooksDone)?;
+                    hooks::run_beside(&pidfd, "prestart", &plan.hooks.prestart, &text)?;
+                    hooks::run_beside(&pidfd, "createRuntime", &plan.hooks.create_runtime, &text)?;
+                    // Fails if init died: the next look for a word finds out.
+                    let _ = ours.send(&Message::HooksDone);
                 }
                 Some(Message::Filter(fd)) => self.send_filter(&state, pid, &fd)?,
                 Some(Message::Master(fd)) => master = Some(fd),
@@ -415,18 +421,26 @@ impl Attempt<'_> {
     }
 
     fn undo(self, store: &Store) {
-        let Attempt { entry, cgroup, pidfd, rdt, .. } = self;
+        let Attempt { outside, entry, cgroup, pidfd, rdt, poststop, .. } = self;
         if let Some((pid, fd)) = pidfd {
             let _ = pidfd_signal(&fd, libc::SIGKILL);
             let _ = clone::wait(pid);
         }
         if let Some(cgroup) = cgroup {
             let _ = cgroup.remove(true, DEATH);
+            cgroup.undo();
         }
         if let (Some(record), Ok(resctrl)) = (&rdt, rdt::open_resctrl()) {
             let _ = rdt::destroy(record, &resctrl);
         }
         let _ = store.remove(&entry);
+        // A failure on the way to `created` goes on with the container's end (runtime.md, lifecycle, step 12).
+        for hook in poststop.iter().flat_map(|_| &outside.plan.hooks.poststop) {
+            let text = poststop.as_deref().unwrap_or_default();
+            if let Err(err) = hooks::run("poststop", std::slice::from_ref(hook), text) {
+                warn_all(vec![err.to_string()]);
+            }
+        }
     }
 }
 
