@@ -132,7 +132,7 @@ fn capabilities_of_another_user() {
         let user = spec::User { uid: 1000, gid: 1001, umask: Some(0o027), additional_gids: vec![7, 9] };
         plan.before_setuid(user.uid).unwrap();
         user::plan(&user).unwrap().apply(&proc_root()).unwrap();
-        plan.after_setuid().unwrap();
+        plan.after_setuid(false).unwrap();
         assert_eq!(status("Uid"), "1000 1000 1000 1000");
         assert_eq!(status("Gid"), "1001 1001 1001 1001");
         assert_eq!(status("Groups"), "7 9");
@@ -156,12 +156,35 @@ fn capabilities_of_root() {
         caps::exec_add(&mut spec, &strings(&["CAP_KILL"]));
         let (plan, _) = caps::plan(spec.as_ref()).unwrap();
         plan.before_setuid(0).unwrap();
-        plan.after_setuid().unwrap();
+        plan.after_setuid(false).unwrap();
         let after = run("cat", &["/proc/self/status"]);
         assert_eq!(field_of(&after, "CapEff"), "0000000000000020");
         assert_eq!(field_of(&after, "CapBnd"), "0000000000000020", "nothing may stay, however new");
         assert_eq!(field_of(&after, "CapInh"), "0000000000000000", "CVE-2022-29162");
         assert_eq!(field_of(&after, "CapAmb"), "0000000000000000");
+    });
+}
+
+#[test]
+fn admin_for_the_filter_ends_with_exec() {
+    fresh("admin_for_the_filter_ends_with_exec", &["env"], || {
+        for uid in [1000, 0] {
+            let mut spec = None;
+            caps::exec_add(&mut spec, &strings(&["CAP_KILL", "CAP_SETUID"]));
+            let (plan, _) = caps::plan(spec.as_ref()).unwrap();
+            // The second round, as root again, has only what the first one left.
+            plan.before_setuid(uid).unwrap();
+            user::plan(&spec::User { uid, ..spec::User::default() }).unwrap().apply(&proc_root()).unwrap();
+            plan.after_setuid(true).unwrap();
+            assert_eq!(status("CapEff"), "00000000002000a0");
+            let after = run("cat", &["/proc/self/status"]);
+            let left = if uid == 0 { "00000000000000a0" } else { "0000000000000000" };
+            assert_eq!(field_of(&after, "CapPrm"), left);
+            assert_eq!(field_of(&after, "CapEff"), left);
+            if uid == 1000 {
+                nix::unistd::setresuid(0.into(), 0.into(), 0.into()).unwrap();
+            }
+        }
     });
 }
 
@@ -173,7 +196,7 @@ fn capabilities_that_the_runtime_lacks() {
         caps::exec_add(&mut spec, &strings(&["CAP_KILL", "CAP_CHOWN"]));
         let (plan, _) = caps::plan(spec.as_ref()).unwrap();
         plan.before_setuid(0).unwrap();
-        let err = plan.after_setuid().unwrap_err();
+        let err = plan.after_setuid(false).unwrap_err();
         assert_eq!(err.errno(), Some(Errno::EPERM));
         assert!(err.to_string().starts_with("setting capabilities CAP_KILL: "), "{err}");
     });
