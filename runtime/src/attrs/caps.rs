@@ -137,8 +137,7 @@ impl CapsPlan {
     /// seccomp filter that is loaded without no_new_privs. execve(2) works out the new sets from the
     /// bounding, inheritable and ambient ones alone (capabilities(7)), so the workload never has it.
     pub fn after_setuid(&self, keep_admin: bool) -> Result<()> {
-        let kept =
-            if keep_admin { sys::get().unwrap_or_default().permitted & bit(SYS_ADMIN) } else { 0 };
+        let kept = if keep_admin { sys::get().unwrap_or_default().permitted & bit(SYS_ADMIN) } else { 0 };
         let sets = sys::Sets {
             effective: self.effective | kept,
             permitted: self.permitted | kept,
