@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag};
 use nix::unistd::{Gid, Uid, setresgid, setresuid, setsid};
 
 use super::channel::{Channel, Message};
@@ -25,6 +26,7 @@ use crate::rootfs::Root;
 use crate::seccomp;
 use crate::spec;
 use crate::sys::clone::{self, Cloned, Exit, clone3, pidfd_open};
+use crate::sys::fs::openat2;
 use crate::sys::{process, socket};
 
 /// What `exec` was asked for.
@@ -63,6 +65,8 @@ pub struct Executed {
 struct Joining<'a> {
     init: &'a OwnedFd,
     flags: u64,
+    /// The container's root, where its mount namespace is the runtime's.
+    root: Option<OwnedFd>,
     plan: &'a ProcessPlan,
     container: &'a Container,
     seccomp: Option<&'a seccomp::Compiled>,
@@ -133,6 +137,7 @@ pub fn exec(container: &Container, mut request: ExecRequest) -> Result<Executed>
     let joining = Joining {
         init: &init,
         flags,
+        root: if flags & MOUNT == 0 { Some(root_of(init_pid, &init)?) } else { None },
         plan: &plan,
         container,
         seccomp: filter.as_ref(),
@@ -168,6 +173,16 @@ pub fn exec(container: &Container, mut request: ExecRequest) -> Result<Executed>
     };
     let exit = if request.detach { None } else { Some(attend(pid, &pidfd, master)?) };
     Ok(Executed { exit, warnings })
+}
+
+/// Opens the root of process `pid`, which `pidfd` pins.
+fn root_of(pid: i32, pidfd: &OwnedFd) -> Result<OwnedFd> {
+    let doing = || "opening the container's root";
+    let root = openat2(AT_FDCWD, format!("/proc/{pid}/root"), OFlag::O_PATH | OFlag::O_DIRECTORY, 0, 0)
+        .doing(doing)?;
+    // Alive still, so the number meant that process.
+    clone::pidfd_signal(pidfd, 0).doing(doing)?;
+    Ok(root)
 }
 
 /// Serves the new process until it is executed; `set_from_outside` is its plan where a user
@@ -300,7 +315,14 @@ fn set_up(joining: &Joining<'_>, left: u64) -> Result<std::convert::Infallible> 
     if in_user_namespace {
         channel.await_word(|word| matches!(word, Message::Go))?;
     }
-    clone::setns(joining.init, left).doing(|| "joining the container's namespaces")?;
+    if left != 0 {
+        clone::setns(joining.init, left).doing(|| "joining the container's namespaces")?;
+    }
+    if let Some(root) = &joining.root {
+        nix::unistd::fchdir(root)
+            .and_then(|()| nix::unistd::chroot("."))
+            .doing(|| "entering the container's root")?;
+    }
     if in_user_namespace {
         let (uid, gid) = (Uid::from_raw(0), Gid::from_raw(0));
         let _ = setresgid(gid, gid, gid).and_then(|()| setresuid(uid, uid, uid));

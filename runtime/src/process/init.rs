@@ -6,6 +6,7 @@
 use std::convert::Infallible as Never;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use nix::fcntl::{AT_FDCWD, OFlag};
 use nix::unistd::{Gid, Uid, setresgid, setresuid, setsid};
 
 use super::binds::Prepared;
@@ -16,9 +17,10 @@ use super::{console, hooks, root};
 use crate::attrs::{netdev, sysctl};
 use crate::error::{Context, Result};
 use crate::plan::Plan;
-use crate::plan::namespaces::{CGROUP, NETWORK, PID, USER};
+use crate::plan::namespaces::{CGROUP, MOUNT, NETWORK, PID, USER};
 use crate::procfs::{Base, Proc};
 use crate::sys::clone::{self, Cloned, clone3};
+use crate::sys::fs::openat2;
 use crate::sys::{process, socket};
 
 /// What init takes over from the creator across the clone.
@@ -157,6 +159,7 @@ fn set_up(handover: &Handover<'_>) -> Result<Never> {
         netdev::loopback_up()?;
     }
 
+    let inherited = if plan.namespaces.has(MOUNT) { None } else { Some(leave_mount_namespace()?) };
     let root = root::build(plan, handover.prepared, &mut || join_network(handover))?;
     let terminal = open_terminal(handover, &root)?;
     if !plan.hooks.prestart.is_empty() || !plan.hooks.create_runtime.is_empty() {
@@ -165,8 +168,8 @@ fn set_up(handover: &Handover<'_>) -> Result<Never> {
     }
     hooks::run("createContainer", &plan.hooks.create_container, &inside_state(handover, "creating"))?;
     root::restrict(&root, plan, handover.prepared)?;
-    root::enter(&root, plan)?;
-    drop(root);
+    root::enter(&root, plan, inherited.as_ref())?;
+    drop((root, inherited));
 
     if let Some(name) = &plan.hostname {
         nix::unistd::sethostname(name).doing(|| format!("setting the host name {name:?}"))?;
@@ -205,6 +208,16 @@ fn set_up(handover: &Handover<'_>) -> Result<Never> {
         Some(gate) => wait_at_gate(gate, channel, go),
         None => go(),
     }
+}
+
+/// For a container that keeps the runtime's mount namespace (config-linux.md, Namespaces: a type that
+/// is not listed is inherited): its root is built in a private one all the same, so that the host
+/// sees none of its mounts. Returns the namespace to come back to.
+fn leave_mount_namespace() -> Result<OwnedFd> {
+    let doing = || "leaving the runtime's mount namespace";
+    let own = openat2(AT_FDCWD, "/proc/self/ns/mnt", OFlag::O_RDONLY, 0, 0).doing(doing)?;
+    clone::unshare(MOUNT).doing(doing)?;
+    Ok(own)
 }
 
 /// Waits for `start`, and answers it with the failure if there is one.
