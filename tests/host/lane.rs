@@ -132,6 +132,7 @@ pub struct Bundle {
     config: Value,
     globals: Vec<String>,
     children: Vec<Child>,
+    mounted: Vec<PathBuf>,
 }
 
 impl Bundle {
@@ -153,7 +154,14 @@ impl Bundle {
             let entry = entry.unwrap();
             fs::hard_link(entry.path(), rootfs.join("bin").join(entry.file_name())).unwrap();
         }
-        Bundle { dir, id, config: default_config().clone(), globals: Vec::new(), children: Vec::new() }
+        Bundle {
+            dir,
+            id,
+            config: default_config().clone(),
+            globals: Vec::new(),
+            children: Vec::new(),
+            mounted: Vec::new(),
+        }
     }
 
     /// The container's id.
@@ -195,6 +203,14 @@ impl Bundle {
     pub fn program(&self, inner: &str, content: impl AsRef<[u8]>) -> PathBuf {
         let path = self.file(inner, content);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        path
+    }
+
+    /// Mounts something on a directory of the bundle, in the lane's mount namespace.
+    pub fn mounted(&mut self, inner: &str, options: &[&str]) -> PathBuf {
+        let path = self.directory(inner);
+        host("mount", &[options, &[path.to_str().unwrap()]].concat());
+        self.mounted.push(path.clone());
         path
     }
 
@@ -439,8 +455,17 @@ impl Drop for Bundle {
             let _ = child.kill();
             let _ = child.wait();
         }
+        for path in self.mounted.iter().rev() {
+            let _ = Command::new("umount").arg("--lazy").arg(path).status();
+        }
         let _ = fs::remove_dir_all(&self.dir);
     }
+}
+
+/// Runs a program of the host, which must succeed, and returns what it prints.
+#[track_caller]
+pub fn host(program: &str, args: &[&str]) -> String {
+    complete(Command::new(program).args(args).stdin(Stdio::null())).ok().to_owned()
 }
 
 /// Runs `command` to its end with its output in memory.
@@ -487,9 +512,64 @@ pub fn field<'a>(text: &'a str, name: &str) -> &'a str {
         .trim()
 }
 
-/// The lines of a mountinfo text that are mounted on `target`, the newest last.
-pub fn mounts_on<'a>(mountinfo: &'a str, target: &str) -> Vec<&'a str> {
-    mountinfo.lines().filter(|line| line.split(' ').nth(4) == Some(target)).collect()
+/// A line of mountinfo.
+#[derive(Debug, Clone)]
+pub struct MountInfo {
+    /// The mounted directory within its file system.
+    pub root: String,
+    /// Where it is mounted.
+    pub target: String,
+    /// Options of the mount.
+    pub options: Vec<String>,
+    /// Propagation, as `shared:12` and `master:3`.
+    pub tags: Vec<String>,
+    /// The file system's type.
+    pub kind: String,
+    /// Options of the superblock.
+    pub superblock: Vec<String>,
+}
+
+impl MountInfo {
+    /// Reads one line.
+    pub fn parse(line: &str) -> MountInfo {
+        let words: Vec<&str> = line.split(' ').collect();
+        let end = words.iter().position(|word| *word == "-").unwrap();
+        let list = |text: &str| text.split(',').map(str::to_owned).collect();
+        MountInfo {
+            root: words[3].to_owned(),
+            target: words[4].to_owned(),
+            options: list(words[5]),
+            tags: words[6..end].iter().map(|tag| (*tag).to_owned()).collect(),
+            kind: words[end + 1].to_owned(),
+            superblock: list(words[end + 3]),
+        }
+    }
+
+    /// Whether the mount has an option.
+    pub fn has(&self, option: &str) -> bool {
+        self.options.iter().any(|other| other == option)
+    }
+
+    /// Whether the superblock has an option.
+    pub fn superblock_has(&self, option: &str) -> bool {
+        self.superblock.iter().any(|other| other == option)
+    }
+
+    /// Whether a tag of that kind is there.
+    pub fn tagged(&self, kind: &str) -> bool {
+        self.tags.iter().any(|tag| tag.split(':').next() == Some(kind))
+    }
+}
+
+/// The topmost mount on `target` in a mountinfo text.
+#[track_caller]
+pub fn mount_at(mountinfo: &str, target: &str) -> MountInfo {
+    mountinfo
+        .lines()
+        .map(MountInfo::parse)
+        .filter(|mount| mount.target == target)
+        .next_back()
+        .unwrap_or_else(|| panic!("nothing is mounted on {target}: {mountinfo}"))
 }
 
 /// The namespace that a process is in, as a link under /proc names it.

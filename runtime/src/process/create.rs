@@ -96,8 +96,17 @@ pub fn make(store: &Store, mut request: CreateRequest, then: Then, detached: boo
     let request = &request;
     let outside = Outside::open(request, detached).map_err(naming)?;
     let (entry, lock) = store.claim(&request.id)?;
-    let mut attempt =
-        Attempt { request, seal, outside, entry, lock: Some(lock), then, cgroup: None, pidfd: None, rdt: None };
+    let mut attempt = Attempt {
+        request,
+        seal,
+        outside,
+        entry,
+        lock: Some(lock),
+        then,
+        cgroup: None,
+        pidfd: None,
+        rdt: None,
+    };
     match attempt.run() {
         Ok(created) => Ok(created),
         Err(err) => {

@@ -11,8 +11,8 @@ use nix::unistd::{Gid, Uid, setresgid, setresuid, setsid};
 
 use super::channel::{Channel, Message};
 use super::run::attend;
-use super::workload::{Workload, own_root, place_fds};
 use super::seal::Seal;
+use super::workload::{Workload, own_root, place_fds};
 use super::{console, outside};
 use crate::attrs::{keyring, memory_policy, rlimits, sched};
 use crate::container::Container;
@@ -149,8 +149,15 @@ pub fn exec(container: &Container, mut request: ExecRequest) -> Result<Executed>
     let (pid, pidfd) = spawn(&joining, cgroup.as_ref().map(AsFd::as_fd), &ours)?;
     drop(theirs);
     let set_from_outside = (flags & USER != 0).then_some(&plan);
-    let outcome =
-        see_through(&request, seal, &ours, (pid, &pidfd), set_from_outside, container, linux.seccomp.as_ref());
+    let outcome = see_through(
+        &request,
+        seal,
+        &ours,
+        (pid, &pidfd),
+        set_from_outside,
+        container,
+        linux.seccomp.as_ref(),
+    );
     let master = match outcome {
         Ok(master) => master,
         Err(err) => {

@@ -10,8 +10,8 @@ use nix::unistd::{Gid, Uid, setresgid, setresuid, setsid};
 
 use super::binds::{self, Prepared};
 use super::channel::{Channel, Message};
-use super::workload::{Workload, place_fds};
 use super::seal::Seal;
+use super::workload::{Workload, place_fds};
 use super::{console, hooks, root};
 use crate::attrs::{netdev, sysctl};
 use crate::error::{Context, Result};

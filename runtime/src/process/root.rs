@@ -29,6 +29,9 @@ use crate::sys::process::{fs_magic, mknodat, umask};
 const PROC_SUPER_MAGIC: i64 = 0x9fa0;
 const CGROUP_MOUNT: &str = "/sys/fs/cgroup";
 
+/// Options that mount(2) takes as flags for any file system, with or without an effect.
+const OLD_FLAGS: [&CStr; 3] = [c"iversion", c"acl", c"noacl"];
+
 /// Links that every /dev has (runtime-spec, runtime-linux.md, dev symbolic links).
 const DEV_LINKS: [(&str, &str); 5] = [
     ("/dev/fd", "/proc/self/fd"),
@@ -185,7 +188,12 @@ fn file_system(
 fn set_option(ctx: &OwnedFd, key: &CStr, value: Option<&CStr>) -> nix::Result<()> {
     match value {
         Some(value) => fsconfig_string(ctx, key, value),
-        None => fsconfig_flag(ctx, key),
+        None => match fsconfig_flag(ctx, key) {
+            // Flags of mount(2) that the new API leaves to the file systems: most have them always,
+            // or never, and no option for it.
+            Err(Errno::EINVAL) if OLD_FLAGS.contains(&key) => Ok(()),
+            other => other,
+        },
     }
 }
 
