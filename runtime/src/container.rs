@@ -16,6 +16,7 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::process::channel::{Channel, Message};
 use crate::process::create::DEATH;
 use crate::process::hooks;
+use crate::process::members::Members;
 use crate::report::{self, Report, Status};
 use crate::spec::{Resources, Spec};
 use crate::state::{CONFIG, Entry, GATE, State, Store};
@@ -104,7 +105,7 @@ impl Container {
                 Kind::Unsupported,
                 format!("cannot {act} container {:?}: it has no cgroup", self.state.id),
             )
-            .hint("create it with a cgroup manager")
+            .hint("create it with a cgroup manager, as a user in a cgroup that is delegated to the user")
         })
     }
 
@@ -180,8 +181,8 @@ impl Container {
                         .try_for_each(|fd| pidfd_signal(&fd, signal).doing(doing)),
                 };
             }
-            if all && self.status()? == Status::Stopped {
-                return Ok(());
+            if all {
+                return self.kill_members(signal).map_err(|err| err.context(doing()));
             }
         }
         let (_, pidfd) = self.init()?;
@@ -189,6 +190,21 @@ impl Container {
             Err(Errno::ESRCH) => Err(Error::new(Kind::NotRunning, "container not running")),
             other => other.doing(doing),
         }
+    }
+
+    /// Sends `signal` to every process, for a container without a cgroup: by its pid namespace.
+    fn kill_members(&self, signal: i32) -> Result<()> {
+        let Some(init) = self.state.init.as_ref().filter(|init| init.alive()) else { return Ok(()) };
+        if !self.state.own_pid_namespace {
+            return Err(Error::unsupported("it has neither a cgroup nor a pid namespace of its own")
+                .hint("leave out --all to reach its init"));
+        }
+        let members = Members::of(init.pid)?;
+        if signal == libc::SIGKILL {
+            // The end of a pid namespace's init is the end of all, at once.
+            return members.signal(init.pid, signal);
+        }
+        members.pids()?.into_iter().try_for_each(|pid| members.signal(pid, signal))
     }
 
     fn kill_everything(&self) -> Result<()> {
@@ -237,7 +253,11 @@ impl Container {
     pub fn pids(&self) -> Result<Vec<i32>> {
         match self.cgroup()? {
             Some(cgroup) => cgroup.pids(true),
-            None => Ok(self.init().map(|(pid, _)| vec![pid]).unwrap_or_default()),
+            None => match self.init() {
+                Ok((pid, _)) if self.state.own_pid_namespace => Members::of(pid)?.pids(),
+                Ok((pid, _)) => Ok(vec![pid]),
+                Err(_) => Ok(Vec::new()),
+            },
         }
     }
 

@@ -523,9 +523,10 @@ fn time_offsets() {
         // The harness runs the body beside its main thread, which is what `self` means.
         let task = Base::Pid(nix::unistd::gettid().as_raw());
         let negative = BTreeMap::from([("boottime".to_owned(), offset(-1_000_000_000))]);
-        let err = timens::plan(&negative).unwrap().unwrap().apply(&proc_root(), task).unwrap_err();
+        let file = plan.open(&proc_root(), task).unwrap();
+        let err = timens::plan(&negative).unwrap().unwrap().write(&file).unwrap_err();
         assert_eq!(err.errno(), Some(Errno::ERANGE), "{err}");
-        plan.apply(&proc_root(), task).unwrap();
+        plan.write(&file).unwrap();
         let uptime = run("sh", &["-c", "cat /proc/uptime; true"]);
         assert!(uptime.split('.').next().unwrap().parse::<u64>().unwrap() > 1_000_000_000, "{uptime}");
     });

@@ -8,6 +8,16 @@
     reason = "a helper that cannot go on fails the test that called it"
 )]
 
+mod caps;
+mod devices;
+mod idmap;
 mod lane;
+mod limits;
 mod mounts;
+mod namespaces;
 mod process;
+mod root;
+mod scheduler;
+mod sysctl;
+mod time;
+mod userns;

@@ -225,8 +225,8 @@ impl Cgroup {
     pub fn apply(&self, limits: &Limits) -> Result<()> {
         if let Some(policy) = &limits.devices {
             match device_program::attach(self.as_fd(), policy) {
-                // As runc: in a user namespace nobody may load programs, and the host's rules hold.
-                Err(err) if err.errno() == Some(Errno::EPERM) && in_user_namespace() => {}
+                // As runc: a user may load no programs, and the host's rules hold.
+                Err(err) if err.errno() == Some(Errno::EPERM) && unprivileged() => {}
                 other => {
                     other?;
                 }
@@ -246,7 +246,7 @@ impl Cgroup {
         }
         if let Some(policy) = &limits.devices {
             match device_program::update(self.as_fd(), policy) {
-                Err(err) if err.errno() == Some(Errno::EPERM) && in_user_namespace() => {}
+                Err(err) if err.errno() == Some(Errno::EPERM) && unprivileged() => {}
                 other => {
                     other?;
                 }
@@ -281,9 +281,10 @@ impl AsFd for Cgroup {
     }
 }
 
-/// Whether this process is in a user namespace other than the host's.
-fn in_user_namespace() -> bool {
+/// Whether this process is no root, or in a user namespace other than the host's.
+fn unprivileged() -> bool {
     // The initial one maps all ids onto themselves.
-    std::fs::read_to_string("/proc/self/uid_map")
-        .is_ok_and(|map| !map.split_whitespace().eq(["0", "0", "4294967295"]))
+    !nix::unistd::geteuid().is_root()
+        || std::fs::read_to_string("/proc/self/uid_map")
+            .is_ok_and(|map| !map.split_whitespace().eq(["0", "0", "4294967295"]))
 }

@@ -17,7 +17,7 @@ use super::{hooks, outside, userns};
 use crate::attrs::{netdev, rdt, rlimits};
 use crate::cgroup::{self, Cgroup, Limits, Location, Manager, Purpose};
 use crate::error::{Context, Error, Kind, Result};
-use crate::plan::namespaces::{CGROUP, NETWORK, PID};
+use crate::plan::namespaces::{CGROUP, NETWORK, PID, USER};
 use crate::plan::{Choices, Plan};
 use crate::procfs::{Base, Proc};
 use crate::spec::Spec;
@@ -126,7 +126,7 @@ struct Outside {
     limits: Limits,
     extra: cgroup::Extra,
     location: Location,
-    prepared: Prepared,
+    prepared: Option<Prepared>,
     joins: Vec<(u64, OwnedFd)>,
     console_socket: Option<OwnedFd>,
 }
@@ -260,6 +260,10 @@ impl Attempt<'_> {
         let outside = &self.outside;
         let cgroup =
             cgroup::prepare(Path::new(cgroup::MOUNT), &outside.location, &outside.limits, &outside.extra)?;
+        if outside.location.optional && cgroup.fd().is_none() {
+            // Another's cgroup may have that name.
+            state.cgroup = None;
+        }
         let (ours, theirs) = Channel::pair()?;
         let waits = plan.new_user_namespace()
             || !plan.net_devices.is_empty()
@@ -272,7 +276,7 @@ impl Attempt<'_> {
         let hook_state = |pid: i32, status: &str| report::for_hooks(&state, pid, status);
         let handover = Handover {
             plan,
-            prepared: &self.outside.prepared,
+            prepared: self.outside.prepared.as_ref(),
             joins: &self.outside.joins,
             channel: &theirs,
             waits,
@@ -292,6 +296,10 @@ impl Attempt<'_> {
         let proc = Proc::new();
         if plan.new_user_namespace() {
             self.map_ids(pid)?;
+            if let (false, Some(score)) = (plan.needs_step_between(), plan.process.oom_score) {
+                // Before init hides itself, as then the file is root's.
+                score.apply(&proc, Base::Pid(pid))?;
+            }
         }
         if let Some(rdt) = &plan.rdt {
             let resctrl = rdt::open_resctrl()?;
@@ -316,9 +324,6 @@ impl Attempt<'_> {
         // From here on init builds its root while limits and state are written beside it.
         if plan.limits_from_outside() {
             rlimits::apply(&plan.process.rlimits, pid)?;
-            if let Some(score) = plan.process.oom_score {
-                score.apply(&proc, Base::Pid(pid))?;
-            }
         }
         if let Some(cgroup) = &self.cgroup {
             cgroup.apply(&self.outside.limits)?;
@@ -385,7 +390,8 @@ impl Attempt<'_> {
         let dir = openat2(AT_FDCWD, format!("/proc/{pid}"), OFlag::O_PATH | OFlag::O_DIRECTORY, 0, 0)
             .doing(doing)?;
         maps.apply(&dir, pid)?;
-        for (op, source) in plan.mounts.iter().zip(&self.outside.prepared.sources) {
+        let sources = self.outside.prepared.iter().flat_map(|prepared| &prepared.sources);
+        for (op, source) in plan.mounts.iter().zip(sources) {
             if let (Some(idmap), Some(source)) = (&op.idmap, source)
                 && idmap.maps.is_none()
             {
@@ -473,7 +479,8 @@ fn spawn(
     }
     if plan.needs_step_between() {
         if plan.time_offsets.is_some() {
-            flags &= !CLONE_NEWTIME;
+            // Made by the step itself, as the offsets come before the first process in there.
+            flags &= !(CLONE_NEWTIME | USER);
         }
         return match clone3(0, cgroup).doing(doing)? {
             Cloned::Child => {
@@ -531,6 +538,9 @@ fn clone_error(errno: nix::errno::Errno, plan: &Plan, flags: u64) -> Error {
         Errno::EPERM => err.hint("user namespaces are not allowed here: see sysctl user.max_user_namespaces"),
         Errno::ENOSPC => err.hint("too many namespaces: raise the sysctls under user.max_*_namespaces"),
         Errno::EAGAIN => err.hint("the limit of processes is reached"),
+        Errno::EACCES => {
+            err.hint("the cgroup, or the one above it and the caller's, is not delegated to this user")
+        }
         Errno::EINVAL if flags & NETWORK != 0 => {
             err.hint("this kernel lacks a kind of namespace that was asked for")
         }

@@ -198,9 +198,6 @@ fn see_through(
 ) -> Result<Option<OwnedFd>> {
     if let Some(plan) = set_from_outside {
         rlimits::apply(&plan.rlimits, pid)?;
-        if let Some(score) = plan.oom_score {
-            score.apply(&Proc::new(), Base::Pid(pid))?;
-        }
         ours.send(&Message::Go)?;
     }
     let mut master = None;
@@ -272,18 +269,41 @@ fn spawn(
     }
 }
 
+/// The last acts with the rights outside.
+fn hide(joining: &Joining<'_>) -> Result<()> {
+    if let (true, Some(score)) = (joining.flags & USER != 0, joining.plan.oom_score) {
+        // The file of a hidden process is root's.
+        score.apply(&Proc::new(), Base::Own)?;
+    }
+    // Before anything is joined: the container's root could else take hold of us (CVE-2016-9962).
+    process::set_undumpable().doing(|| "hiding the process from the container")
+}
+
+fn join_error(errno: Errno) -> Error {
+    let err = Error::sys(errno, "joining the container's namespaces");
+    match errno {
+        Errno::EPERM if !nix::unistd::geteuid().is_root() => {
+            err.hint("a user can enter the own containers alone, and only once they are started")
+        }
+        _ => err,
+    }
+}
+
 fn enter_error(errno: Errno, doing: &str) -> Error {
     let err = Error::sys(errno, doing);
     match errno {
         Errno::ENODEV | Errno::ENOENT => err.with_kind(Kind::NotRunning).hint("container not running"),
         Errno::EAGAIN => err.hint("the container's limit of processes is reached"),
+        Errno::EACCES => {
+            err.hint("the caller's cgroup lies outside of what is delegated to this user: call from within")
+        }
         _ => err,
     }
 }
 
 fn step_between(joining: &Joining<'_>) -> ! {
-    let result = clone::setns(joining.init, joining.flags & !MOUNT)
-        .doing(|| "joining the container's namespaces")
+    let result = hide(joining)
+        .and_then(|()| clone::setns(joining.init, joining.flags & !MOUNT).map_err(join_error))
         .and_then(|()| match clone3(libc::CLONE_PARENT as u64, None).doing(|| "cloning the process")? {
             Cloned::Child => main(joining, joining.flags & MOUNT),
             Cloned::Parent(pid, _) => joining.channel.send(&Message::Init(pid)),
@@ -309,14 +329,16 @@ fn set_up(joining: &Joining<'_>, left: u64) -> Result<std::convert::Infallible> 
     joining.seal.close_copy();
     process::set_parent_death_signal(libc::SIGKILL).doing(|| "tying the process to its creator")?;
     process::reset_signals();
-    // Before anything is joined: the container's root could else take hold of us (CVE-2016-9962).
-    process::set_undumpable().doing(|| "hiding the process from the container")?;
     let in_user_namespace = joining.flags & USER != 0;
+    if left & USER != 0 || !in_user_namespace {
+        // Else the step between has done it.
+        hide(joining)?;
+    }
     if in_user_namespace {
         channel.await_word(|word| matches!(word, Message::Go))?;
     }
     if left != 0 {
-        clone::setns(joining.init, left).doing(|| "joining the container's namespaces")?;
+        clone::setns(joining.init, left).map_err(join_error)?;
     }
     if let Some(root) = &joining.root {
         nix::unistd::fchdir(root)

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use nix::fcntl::{AT_FDCWD, OFlag};
 use nix::unistd::{Gid, Uid, setresgid, setresuid, setsid};
 
-use super::binds::Prepared;
+use super::binds::{self, Prepared};
 use super::channel::{Channel, Message};
 use super::seal::Seal;
 use super::workload::{Workload, place_fds};
@@ -27,8 +27,8 @@ use crate::sys::{process, socket};
 pub struct Handover<'a> {
     /// The plan.
     pub plan: &'a Plan,
-    /// What was opened outside.
-    pub prepared: &'a Prepared,
+    /// What was opened outside; `None` leaves it to init.
+    pub prepared: Option<&'a Prepared>,
     /// Namespaces to join, opened outside, as `plan.namespaces.join`.
     pub joins: &'a [(u64, OwnedFd)],
     /// The creator.
@@ -59,7 +59,8 @@ pub fn main(handover: &Handover<'_>) -> ! {
 /// The step between creator and init, where joining and making namespaces needs two clones.
 ///
 /// Joins first, with the rights outside, and again what was refused once the user namespace is
-/// joined; then clones the real init as a child of the creator (`CLONE_PARENT`).
+/// joined; then clones the real init as a child of the creator (`CLONE_PARENT`), still with the
+/// caller's ids.
 pub fn step_between(handover: &Handover<'_>, flags: u64) -> ! {
     let result = join_in_between(handover).and_then(|()| {
         match clone3(flags | libc::CLONE_PARENT as u64, None).doing(|| "cloning the container's init")? {
@@ -75,7 +76,17 @@ pub fn step_between(handover: &Handover<'_>, flags: u64) -> ! {
 }
 
 fn join_in_between(handover: &Handover<'_>) -> Result<()> {
-    let _ = process::set_undumpable();
+    let plan = handover.plan;
+    if let (true, Some(score)) = (plan.limits_from_outside(), plan.process.oom_score) {
+        // Inherited by init. Nobody could write it later on behalf of a user.
+        score.apply(&Proc::new(), Base::Own)?;
+    }
+    // An undumpable process's files are root's, but this one is written by a user as well.
+    let offsets =
+        plan.time_offsets.as_ref().map(|offsets| offsets.open(&Proc::new(), Base::Own)).transpose()?;
+    if !handover.joins.is_empty() {
+        process::set_undumpable().doing(|| "hiding init from what it joins")?;
+    }
     let mut refused = Vec::new();
     for (flag, fd) in handover.joins.iter().filter(|(flag, _)| *flag != USER) {
         if clone::setns(fd, *flag).is_err() {
@@ -84,15 +95,17 @@ fn join_in_between(handover: &Handover<'_>) -> Result<()> {
     }
     if let Some((flag, fd)) = handover.joins.iter().find(|(flag, _)| *flag == USER) {
         clone::setns(fd, *flag).doing(|| "joining the user namespace")?;
-        become_root()?;
     }
     for (flag, fd) in refused {
         clone::setns(fd, *flag).doing(|| format!("joining the {} namespace", name_of(*flag)))?;
     }
-    if let Some(offsets) = &handover.plan.time_offsets {
+    if let (Some(offsets), Some(file)) = (&plan.time_offsets, offsets) {
+        if plan.new_user_namespace() {
+            // It must own the time namespace, to whose offsets a user has no other right.
+            clone::unshare(USER).doing(|| "making the user namespace")?;
+        }
         clone::unshare(clone::CLONE_NEWTIME).doing(|| "making the time namespace")?;
-        // Readable again for this one write: an undumpable process's files are root's alone.
-        offsets.apply(&Proc::new(), Base::Own)?;
+        offsets.write(&file)?;
     }
     Ok(())
 }
@@ -133,11 +146,21 @@ fn set_up(handover: &Handover<'_>) -> Result<Never> {
             clone::setns(fd, *flag).doing(|| format!("joining the {} namespace", name_of(*flag)))?;
         }
     }
+    let opened_here;
+    let prepared = match handover.prepared {
+        Some(prepared) => prepared,
+        None => {
+            opened_here = binds::prepare_inside(plan)?;
+            &opened_here
+        }
+    };
     if handover.waits {
         channel.await_word(|word| matches!(word, Message::Go))?;
     }
     if plan.new_user_namespace() {
         process::set_undumpable().doing(|| "hiding init from the container")?;
+    }
+    if plan.new_user_namespace() || plan.joins_user_namespace() {
         become_root()?;
     }
     if plan.namespaces.makes(CGROUP) {
@@ -160,14 +183,14 @@ fn set_up(handover: &Handover<'_>) -> Result<Never> {
     }
 
     let inherited = if plan.namespaces.has(MOUNT) { None } else { Some(leave_mount_namespace()?) };
-    let root = root::build(plan, handover.prepared, &mut || join_network(handover))?;
+    let root = root::build(plan, prepared, &mut || join_network(handover))?;
     let terminal = open_terminal(handover, &root)?;
     if !plan.hooks.prestart.is_empty() || !plan.hooks.create_runtime.is_empty() {
         channel.send(&Message::RunHooks)?;
         channel.await_word(|word| matches!(word, Message::HooksDone))?;
     }
     hooks::run("createContainer", &plan.hooks.create_container, &inside_state(handover, "creating"))?;
-    root::restrict(&root, plan, handover.prepared)?;
+    root::restrict(&root, plan, prepared)?;
     root::enter(&root, plan, inherited.as_ref())?;
     drop((root, inherited));
 
