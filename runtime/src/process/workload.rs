@@ -80,7 +80,7 @@ impl Workload<'_> {
         // With the user's own rights, and before capabilities go: as runc, either way may be needed.
         enter_directory(&plan.cwd)?;
         plan.caps.after_setuid()?;
-        if plan.no_new_privileges {
+        if plan.no_new_privileges && self.filter_listens() {
             self.load_filter()?;
         }
         let mut env = plan.env.clone();
@@ -97,6 +97,11 @@ impl Workload<'_> {
         Ok((program, env))
     }
 
+    /// Whether the filter has a listener, which the creator must get while it is there.
+    fn filter_listens(&self) -> bool {
+        self.seccomp.is_some_and(|filter| filter.needs_listener)
+    }
+
     fn load_filter(&self) -> Result<()> {
         let Some(filter) = self.seccomp else { return Ok(()) };
         let listener =
@@ -108,7 +113,16 @@ impl Workload<'_> {
     }
 
     /// execve(2); the error says which exit code the caller owes its user.
+    ///
+    /// With no_new_privs the filter comes last of all, so that a profile need not allow what the
+    /// runtime itself still had to do.
     pub fn execute(&self, program: &CStr, env: &[CString]) -> Error {
+        if self.process.no_new_privileges
+            && !self.filter_listens()
+            && let Err(err) = self.load_filter()
+        {
+            return err;
+        }
         let errno = process::execve(program, &self.process.args, env);
         program_error(&program.to_string_lossy(), errno)
     }
