@@ -20,6 +20,7 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::plan::namespaces::{CGROUP, NETWORK, PID};
 use crate::plan::{Choices, Plan};
 use crate::procfs::{Base, Proc};
+use crate::report::Status;
 use crate::spec::Spec;
 use crate::state::{self, Entry, Lock, ProcessId, State, Store};
 use crate::sys::clone::{self, CLONE_NEWTIME, Cloned, clone3, pidfd_open, pidfd_signal};
@@ -376,7 +377,7 @@ impl Attempt<'_> {
         let Some((path, metadata)) = &self.outside.plan.seccomp_listener else {
             return Err(Error::invalid("linux.seccomp: NOTIFY without listenerPath"));
         };
-        outside::send_filter(path, metadata, state, pid, pid, fd)
+        outside::send_filter(path, metadata, (state, Status::Creating, pid), pid, fd)
     }
 
     /// Writes the pid where the caller wants it, complete before `create` returns.
@@ -396,7 +397,9 @@ impl Attempt<'_> {
     }
 
     fn undo(self, store: &Store) {
-        let Attempt { entry, cgroup, pidfd, rdt, .. } = self;
+        let Attempt { outside, entry, cgroup, pidfd, rdt, .. } = self;
+        // The container existed: what its hooks set up is theirs to undo (runtime.md, lifecycle, steps 3-9).
+        let existed = pidfd.is_some().then(|| entry.load().ok()).flatten();
         if let Some((pid, fd)) = pidfd {
             let _ = pidfd_signal(&fd, libc::SIGKILL);
             let _ = clone::wait(pid);
@@ -408,6 +411,9 @@ impl Attempt<'_> {
             let _ = rdt::destroy(record, &resctrl);
         }
         let _ = store.remove(&entry);
+        if let Some(state) = existed {
+            hooks::run_poststop(&outside.plan.hooks.poststop, &state);
+        }
     }
 }
 
