@@ -22,7 +22,7 @@ use crate::spec::{Resources, Spec};
 use crate::state::{CONFIG, Entry, GATE, State, Store};
 use crate::sys::clone::{pidfd_open, pidfd_signal};
 use crate::sys::socket;
-use crate::warn::{warn, warn_all};
+use crate::warn::warn_all;
 
 /// A container of a state root.
 #[derive(Debug)]
@@ -347,13 +347,7 @@ impl Container {
         let hooks =
             if self.state.poststop { self.spec()?.hooks.unwrap_or_default().poststop } else { Vec::new() };
         store.remove(&self.entry)?;
-        let text = report::for_hooks(&self.state, 0, "stopped");
-        for hook in &hooks {
-            if let Err(err) = hooks::run("poststop", std::slice::from_ref(hook), &text) {
-                // The container is gone: later hooks and the caller go on (runtime.md, step 13).
-                warn(err.to_string());
-            }
-        }
+        hooks::run_poststop(&hooks, &self.state);
         Ok(())
     }
 }

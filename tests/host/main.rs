@@ -10,6 +10,8 @@
 
 mod caps;
 mod devices;
+mod elf;
+mod hooks;
 mod idmap;
 mod lane;
 mod limits;
@@ -18,6 +20,7 @@ mod namespaces;
 mod process;
 mod root;
 mod scheduler;
+mod seccomp;
 mod sysctl;
 mod time;
 mod userns;

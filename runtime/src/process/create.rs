@@ -20,6 +20,7 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::plan::namespaces::{CGROUP, NETWORK, PID, USER};
 use crate::plan::{Choices, Plan};
 use crate::procfs::{Base, Proc};
+use crate::report::Status;
 use crate::spec::Spec;
 use crate::state::{self, Entry, Lock, ProcessId, State, Store};
 use crate::sys::clone::{self, CLONE_NEWTIME, Cloned, clone3, pidfd_open, pidfd_signal};
@@ -106,7 +107,6 @@ pub fn make(store: &Store, mut request: CreateRequest, then: Then, detached: boo
         cgroup: None,
         pidfd: None,
         rdt: None,
-        poststop: None,
     };
     match attempt.run() {
         Ok(created) => Ok(created),
@@ -223,8 +223,6 @@ struct Attempt<'a> {
     cgroup: Option<Cgroup>,
     pidfd: Option<(i32, OwnedFd)>,
     rdt: Option<rdt::RdtRecord>,
-    /// The state for `poststop` hooks, from when init exists.
-    poststop: Option<Vec<u8>>,
 }
 
 impl Attempt<'_> {
@@ -339,7 +337,6 @@ impl Attempt<'_> {
         }
         self.entry.save(&state)?;
 
-        self.poststop = state.poststop.then(|| report::for_hooks(&state, 0, "stopped"));
         if !handshakes {
             ours.send(&Message::Proceed)?;
         }
@@ -407,7 +404,7 @@ impl Attempt<'_> {
         let Some((path, metadata)) = &self.outside.plan.seccomp_listener else {
             return Err(Error::invalid("linux.seccomp: NOTIFY without listenerPath"));
         };
-        outside::send_filter(path, metadata, state, pid, pid, fd)
+        outside::send_filter(path, metadata, (state, Status::Creating, pid), pid, fd)
     }
 
     /// Writes the pid where the caller wants it, complete before `create` returns.
@@ -427,7 +424,9 @@ impl Attempt<'_> {
     }
 
     fn undo(self, store: &Store) {
-        let Attempt { outside, entry, cgroup, pidfd, rdt, poststop, .. } = self;
+        let Attempt { outside, entry, cgroup, pidfd, rdt, .. } = self;
+        // The container existed: what its hooks set up is theirs to undo (runtime.md, lifecycle, steps 3-9).
+        let existed = pidfd.is_some().then(|| entry.load().ok()).flatten();
         if let Some((pid, fd)) = pidfd {
             let _ = pidfd_signal(&fd, libc::SIGKILL);
             let _ = clone::wait(pid);
@@ -440,12 +439,8 @@ impl Attempt<'_> {
             let _ = rdt::destroy(record, &resctrl);
         }
         let _ = store.remove(&entry);
-        // A failure on the way to `created` goes on with the container's end (runtime.md, lifecycle, step 12).
-        for hook in poststop.iter().flat_map(|_| &outside.plan.hooks.poststop) {
-            let text = poststop.as_deref().unwrap_or_default();
-            if let Err(err) = hooks::run("poststop", std::slice::from_ref(hook), text) {
-                warn_all(vec![err.to_string()]);
-            }
+        if let Some(state) = existed {
+            hooks::run_poststop(&outside.plan.hooks.poststop, &state);
         }
     }
 }

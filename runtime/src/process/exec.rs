@@ -209,7 +209,13 @@ fn see_through(
                 };
                 let metadata = profile.and_then(|p| p.listener_metadata.as_deref()).unwrap_or_default();
                 let init = container.state().init.as_ref().map_or(0, |init| init.pid);
-                outside::send_filter(path, metadata, container.state(), init, pid, &fd)?;
+                outside::send_filter(
+                    path,
+                    metadata,
+                    (container.state(), container.status()?, init),
+                    pid,
+                    &fd,
+                )?;
             }
             Some(Message::Master(fd)) => master = Some(fd),
             Some(Message::Ready) => break,
