@@ -316,7 +316,7 @@ impl Entry {
 
 /// The error for a container that is not there; `does not exist` is matched by engines.
 pub fn absent(id: &str) -> Error {
-    Error::new(Kind::NotFound, format!("container {id:?} does not exist"))
+    Error::new(Kind::NotFound, format!("container {id} does not exist"))
 }
 
 /// Ids are one path component of letters, digits and `_ + - .`, as runc's are.

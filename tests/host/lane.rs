@@ -600,7 +600,8 @@ impl MountInfo {
 pub fn mount_at(mountinfo: &str, target: &str) -> MountInfo {
     mountinfo
         .lines()
-        .map(MountInfo::parse).rfind(|mount| mount.target == target)
+        .map(MountInfo::parse)
+        .rfind(|mount| mount.target == target)
         .unwrap_or_else(|| panic!("nothing is mounted on {target}: {mountinfo}"))
 }
 
