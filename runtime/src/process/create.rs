@@ -281,10 +281,10 @@ impl Attempt<'_> {
 
         let proc = Proc::new();
         if plan.new_user_namespace() {
-            self.map_ids(pid)?;
+            self.map_ids(pid).map_err(|err| ours.reason(err))?;
             if let (false, Some(score)) = (plan.needs_step_between(), plan.process.oom_score) {
                 // Before init hides itself, as then the file is root's.
-                score.apply(&proc, Base::Pid(pid))?;
+                score.apply(&proc, Base::Pid(pid)).map_err(|err| ours.reason(err))?;
             }
         }
         if let Some(rdt) = &plan.rdt {
@@ -299,14 +299,14 @@ impl Attempt<'_> {
         if !plan.net_devices.is_empty() {
             let ns = openat2(AT_FDCWD, format!("/proc/{pid}/ns/net"), OFlag::O_RDONLY, 0, 0)
                 .doing(|| "opening the container's network namespace")?;
-            netdev::attach(&plan.net_devices, ns, &proc)?;
+            netdev::attach(&plan.net_devices, ns, &proc).map_err(|err| ours.reason(err))?;
         }
         if waits {
-            ours.send(&Message::Go)?;
+            ours.send(&Message::Go).map_err(|err| ours.reason(err))?;
         }
         // From here on init builds its root while limits and state are written beside it.
         if plan.limits_from_outside() {
-            rlimits::apply(&plan.process.rlimits, pid)?;
+            rlimits::apply(&plan.process.rlimits, pid).map_err(|err| ours.reason(err))?;
         }
         if let Some(cgroup) = &self.cgroup {
             cgroup.apply(&self.outside.limits)?;
@@ -489,7 +489,9 @@ fn clone_error(errno: nix::errno::Errno, plan: &Plan, flags: u64) -> Error {
         Errno::EPERM => err.hint("user namespaces are not allowed here: see sysctl user.max_user_namespaces"),
         Errno::ENOSPC => err.hint("too many namespaces: raise the sysctls under user.max_*_namespaces"),
         Errno::EAGAIN => err.hint("the limit of processes is reached"),
-        Errno::EACCES => err.hint("the cgroup, or the one above it and the caller's, is not delegated to this user"),
+        Errno::EACCES => {
+            err.hint("the cgroup, or the one above it and the caller's, is not delegated to this user")
+        }
         Errno::EINVAL if flags & NETWORK != 0 => {
             err.hint("this kernel lacks a kind of namespace that was asked for")
         }
