@@ -213,6 +213,7 @@ impl AsFd for Cgroup {
 /// Whether this process is no root, or in a user namespace other than the host's.
 fn unprivileged() -> bool {
     // The initial one maps all ids onto themselves.
-    !nix::unistd::geteuid().is_root() || std::fs::read_to_string("/proc/self/uid_map")
-        .is_ok_and(|map| !map.split_whitespace().eq(["0", "0", "4294967295"]))
+    !nix::unistd::geteuid().is_root()
+        || std::fs::read_to_string("/proc/self/uid_map")
+            .is_ok_and(|map| !map.split_whitespace().eq(["0", "0", "4294967295"]))
 }
