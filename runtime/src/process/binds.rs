@@ -14,7 +14,7 @@ use nix::fcntl::{AT_FDCWD, OFlag};
 use super::userns;
 use crate::error::{Context, Error, Result};
 use crate::plan::Plan;
-use crate::plan::mounts::{MountOp, What};
+use crate::plan::mounts::{DeviceNode, MountOp, What};
 use crate::plan::namespaces::MOUNT;
 use crate::rootfs::is_dir;
 use crate::sys::fs::{cstring, openat2};
@@ -39,8 +39,8 @@ pub struct Prepared {
     pub root: OwnedFd,
     /// As `plan.mounts`; `None` for what is no bind mount.
     pub sources: Vec<Option<Source>>,
-    /// As `plan.devices`, in a user namespace, where nodes cannot be made.
-    pub devices: Vec<OwnedFd>,
+    /// As `plan.devices`, in a user namespace, where no nodes but FIFOs can be made.
+    pub devices: Vec<Option<OwnedFd>>,
     /// The host's null device, for masks over files; `None` when nothing is masked.
     pub null: Option<OwnedFd>,
 }
@@ -99,7 +99,7 @@ fn with_root(plan: &Plan, root: OwnedFd) -> Result<Prepared> {
         });
     }
     let devices = if plan.new_user_namespace() || plan.joins_user_namespace() {
-        plan.devices.iter().map(|node| host_device(&node.path, node.dev, node.mode)).collect::<Result<_>>()?
+        plan.devices.iter().map(bound_node).collect::<Result<_>>()?
     } else {
         Vec::new()
     };
@@ -195,8 +195,15 @@ pub fn map_ids(mount: impl AsFd, recursive: bool, userns: &OwnedFd) -> Result<()
     }
 }
 
+fn bound_node(node: &DeviceNode) -> Result<Option<OwnedFd>> {
+    match node.mode & libc::S_IFMT {
+        libc::S_IFIFO => Ok(None),
+        _ => host_device(&node.path, node.dev, node.mode).map(Some),
+    }
+}
+
 /// A detached mount of the host's node at `path`, checked to be the device that is meant.
-fn host_device(path: &Path, dev: u64, mode: u32) -> Result<OwnedFd> {
+pub fn host_device(path: &Path, dev: u64, mode: u32) -> Result<OwnedFd> {
     let doing = || format!("opening the host's device {}", path.display());
     let fd = openat2(AT_FDCWD, path, OFlag::O_PATH, 0, 0).doing(doing)?;
     let stat = nix::sys::stat::fstat(&fd).doing(doing)?;

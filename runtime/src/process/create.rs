@@ -293,10 +293,10 @@ impl Attempt<'_> {
 
         let proc = Proc::new();
         if plan.new_user_namespace() {
-            self.map_ids(pid)?;
+            self.map_ids(pid).map_err(|err| ours.reason(err))?;
             if let (false, Some(score)) = (plan.needs_step_between(), plan.process.oom_score) {
                 // Before init hides itself, as then the file is root's.
-                score.apply(&proc, Base::Pid(pid))?;
+                score.apply(&proc, Base::Pid(pid)).map_err(|err| ours.reason(err))?;
             }
         }
         if let Some(rdt) = &plan.rdt {
@@ -311,17 +311,17 @@ impl Attempt<'_> {
         if !plan.net_devices.is_empty() {
             let ns = openat2(AT_FDCWD, format!("/proc/{pid}/ns/net"), OFlag::O_RDONLY, 0, 0)
                 .doing(|| "opening the container's network namespace")?;
-            netdev::attach(&plan.net_devices, ns, &proc)?;
+            netdev::attach(&plan.net_devices, ns, &proc).map_err(|err| ours.reason(err))?;
         }
         if waits {
-            ours.send(&Message::Go)?;
+            ours.send(&Message::Go).map_err(|err| ours.reason(err))?;
         }
         if network_beside {
             ours.send(&Message::Network(make_network()?))?;
         }
         // From here on init builds its root while limits and state are written beside it.
         if plan.limits_from_outside() {
-            rlimits::apply(&plan.process.rlimits, pid)?;
+            rlimits::apply(&plan.process.rlimits, pid).map_err(|err| ours.reason(err))?;
         }
         if let Some(cgroup) = &self.cgroup {
             cgroup.apply(&self.outside.limits)?;

@@ -197,8 +197,8 @@ fn see_through(
     profile: Option<&spec::Seccomp>,
 ) -> Result<Option<OwnedFd>> {
     if let Some(plan) = set_from_outside {
-        rlimits::apply(&plan.rlimits, pid)?;
-        ours.send(&Message::Go)?;
+        rlimits::apply(&plan.rlimits, pid).map_err(|err| ours.reason(err))?;
+        ours.send(&Message::Go).map_err(|err| ours.reason(err))?;
     }
     let mut master = None;
     loop {

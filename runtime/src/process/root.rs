@@ -13,7 +13,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, fstat};
 use nix::unistd::{Gid, Uid, fchdir, fchownat, pivot_root, symlinkat};
 
-use super::binds::{Prepared, Source};
+use super::binds::{self, Prepared, Source};
 use super::copy_up::copy_up;
 use crate::error::{Context, Error, Result};
 use crate::plan::Plan;
@@ -270,9 +270,12 @@ fn make_devices(root: &Root, plan: &Plan, prepared: &Prepared) -> Result<()> {
     let mut dir: Option<(PathBuf, OwnedFd)> = None;
     for (at, node) in plan.devices.iter().enumerate() {
         let doing = || format!("making the device {}", node.path.display());
-        if let Some(host) = prepared.devices.get(at) {
+        let bind = |host: &OwnedFd| {
             let place = root.make_file(&node.path).map_err(|err| err.context(doing()))?;
-            attach(host, place).doing(doing)?;
+            attach(host, place).doing(doing)
+        };
+        if let Some(Some(host)) = prepared.devices.get(at) {
+            bind(host)?;
             continue;
         }
         // Nearly all nodes share /dev: resolve it once.
@@ -281,7 +284,16 @@ fn make_devices(root: &Root, plan: &Plan, prepared: &Prepared) -> Result<()> {
             dir = Some((parent.to_owned(), root.make_dir(parent)?));
         }
         if let Some((_, fd)) = &dir {
-            make_node(fd, node).map_err(|err| err.context(doing()))?;
+            match make_node(fd, node) {
+                // The runtime itself is in a user namespace, as under podman.
+                Err(err) if err.errno() == Some(Errno::EPERM) => {
+                    bind(
+                        &binds::host_device(&node.path, node.dev, node.mode)
+                            .map_err(|_| err.context(doing()))?,
+                    )?;
+                }
+                other => other.map_err(|err| err.context(doing()))?,
+            }
         }
     }
     Ok(())
