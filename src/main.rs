@@ -13,6 +13,8 @@ mod cli;
 mod commands;
 #[cfg(test)]
 mod docs;
+#[cfg(all(not(test), target_arch = "x86_64"))]
+mod entry;
 mod log;
 mod out;
 mod signals;

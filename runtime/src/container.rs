@@ -18,7 +18,7 @@ use crate::process::create::DEATH;
 use crate::process::hooks;
 use crate::report::{self, Report, Status};
 use crate::spec::{Resources, Spec};
-use crate::state::{Entry, GATE, State, Store};
+use crate::state::{CONFIG, Entry, GATE, State, Store};
 use crate::sys::clone::{pidfd_open, pidfd_signal};
 use crate::sys::socket;
 use crate::warn::{warn, warn_all};
@@ -146,7 +146,7 @@ impl Container {
         let channel = Channel::over(socket::connect_at(self.entry.dir(), GATE).doing(doing)?);
         // From here on it counts as started; init ends if no word follows.
         self.entry.remove_gate()?;
-        channel.send(&Message::Proceed(false))?;
+        channel.send(&Message::Proceed)?;
         if let Some(Message::Failed(err)) = channel.recv()? {
             return Err(err);
         }
@@ -249,11 +249,25 @@ impl Container {
                 format!("cannot update container {:?}: container not running", self.state.id),
             ));
         }
-        let mut limits = cgroup::plan(resources, Purpose::Update)?;
+        let _lock = self.entry.lock()?;
+        let mut config = self.entry.config_json()?;
+        let stored: Resources = match config.pointer("/linux/resources") {
+            Some(value) => {
+                serde_json::from_value(value.clone()).doing(|| "reading the container's resources")?
+            }
+            None => Resources::default(),
+        };
+        let mut limits = cgroup::plan(&complete(resources, &stored), Purpose::Update)?;
         warn_all(std::mem::take(&mut limits.warnings));
         self.needed_cgroup("update")?
             .update(&limits)
-            .map_err(|err| err.context(format_args!("updating container {:?}", self.state.id)))
+            .map_err(|err| err.context(format_args!("updating container {:?}", self.state.id)))?;
+        // The next update starts from what holds now.
+        let change = serde_json::to_value(resources).doing(|| "encoding the resources")?;
+        if let Some(linux) = config.get_mut("linux").and_then(serde_json::Value::as_object_mut) {
+            merge(linux.entry("resources").or_insert_with(|| serde_json::json!({})), change);
+        }
+        self.entry.write(CONFIG, config.to_string().as_bytes())
     }
 }
 
@@ -368,7 +382,7 @@ impl Container {
     }
 
     /// Runs one more process in it; returns the exit code that a shell would see, 0 when detached.
-    pub fn exec(&self, request: &crate::ExecRequest) -> Result<i32> {
+    pub fn exec(&self, request: crate::ExecRequest) -> Result<i32> {
         let done = crate::process::exec::exec(self, request)?;
         warn_all(done.warnings);
         Ok(done.exit.map_or(0, crate::sys::clone::Exit::shell_code))
@@ -383,6 +397,38 @@ fn await_exit(pidfd: &OwnedFd) -> nix::Result<bool> {
             Err(Errno::EINTR) => {}
             other => return other.map(|ready| ready > 0),
         }
+    }
+}
+
+/// A change of limits, with what the kernel wants told together taken from what holds now.
+fn complete(change: &Resources, stored: &Resources) -> Resources {
+    let mut change = change.clone();
+    if let (Some(memory), Some(stored)) = (&mut change.memory, &stored.memory) {
+        // `swap` is the sum of both: neither means anything without the other.
+        if memory.swap.is_some() && memory.limit.is_none() {
+            memory.limit = stored.limit;
+        }
+    }
+    if let (Some(cpu), Some(stored)) = (&mut change.cpu, &stored.cpu) {
+        if cpu.period.is_some() && cpu.quota.is_none() {
+            cpu.quota = stored.quota;
+        }
+        if cpu.quota.is_some() && cpu.period.is_none() {
+            cpu.period = stored.period;
+        }
+    }
+    change
+}
+
+/// Puts the members of `change` into `base`, object by object.
+fn merge(base: &mut serde_json::Value, change: serde_json::Value) {
+    match (base, change) {
+        (serde_json::Value::Object(base), serde_json::Value::Object(change)) => {
+            for (key, value) in change {
+                merge(base.entry(key).or_insert(serde_json::Value::Null), value);
+            }
+        }
+        (base, change) => *base = change,
     }
 }
 

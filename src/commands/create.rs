@@ -47,9 +47,11 @@ pub fn arguments(command: Command) -> Command {
     ])
 }
 
-/// Reads those options.
+/// Reads those options, in a sealed copy of the binary: nothing is opened before that.
 pub fn request(globals: &Globals, matches: &ArgMatches) -> Result<CreateRequest> {
+    let seal = seal::ensure()?;
     Ok(CreateRequest {
+        seal,
         id: given_id(matches).to_owned(),
         bundle: match path(matches, "bundle")? {
             Some(bundle) => bundle,
@@ -67,8 +69,7 @@ pub fn request(globals: &Globals, matches: &ArgMatches) -> Result<CreateRequest>
 }
 
 fn run(globals: &Globals, matches: &ArgMatches, _out: &mut Out) -> Result<i32> {
-    seal::ensure()?;
     let request = request(globals, matches)?;
-    locule_runtime::create(&globals.store_for_creating()?, &request)?;
+    locule_runtime::create(&globals.store_for_creating()?, request)?;
     Ok(0)
 }

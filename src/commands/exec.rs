@@ -77,7 +77,7 @@ In the foreground locule exec lasts as long as the program and exits with its st
 };
 
 fn run(globals: &Globals, matches: &ArgMatches, _out: &mut Out) -> Result<i32> {
-    seal::ensure()?;
+    let seal = seal::ensure()?;
     let preserved = adopt_fds(matches.get_one("preserve-fds").copied().unwrap_or_default())?;
     let changes = Changes::read(matches)?;
     let file = matches.get_one::<PathBuf>("process").map(|path| {
@@ -99,7 +99,8 @@ fn run(globals: &Globals, matches: &ArgMatches, _out: &mut Out) -> Result<i32> {
     if matches.get_flag("no-subreaper") {
         locule_runtime::warn::warn("exec --no-subreaper has no effect: exec never adopts processes".into());
     }
-    container.exec(&ExecRequest {
+    container.exec(ExecRequest {
+        seal,
         process: changes.apply(base)?,
         detach: matches.get_flag("detach"),
         pid_file: path(matches, "pid-file")?,

@@ -3,7 +3,6 @@
 //! Owns how long the call lasts. Never reads the bundle itself.
 
 use clap::ArgMatches;
-use locule_runtime::process::seal;
 use locule_runtime::{Result, RunRequest};
 
 use crate::args::Globals;
@@ -41,12 +40,11 @@ and the signal's number. With --detach it returns when the process runs.",
 };
 
 fn run(globals: &Globals, matches: &ArgMatches, _out: &mut Out) -> Result<i32> {
-    seal::ensure()?;
     let request = RunRequest {
         create: create::request(globals, matches)?,
         detach: matches.get_flag("detach"),
         keep: matches.get_flag("keep"),
         no_subreaper: matches.get_flag("no-subreaper"),
     };
-    locule_runtime::run(&globals.store_for_creating()?, &request)
+    locule_runtime::run(&globals.store_for_creating()?, request)
 }

@@ -45,7 +45,12 @@ pub struct Prepared {
 
 /// Opens all sources of `plan`.
 pub fn prepare(plan: &Plan) -> Result<Prepared> {
-    let default = plan.root_propagation.unwrap_or((libc::MS_SLAVE, true));
+    let default = match plan.root_propagation {
+        Some(shared @ (libc::MS_SHARED, _)) => shared,
+        // What lies below a bound directory may never stay a peer of the host's mounts.
+        Some((flag, _)) => (flag, true),
+        None => (libc::MS_SLAVE, true),
+    };
     // A shared or unbindable root would be refused by pivot_root(2); it is made so afterwards.
     let until_pivot = match default.0 {
         libc::MS_PRIVATE => libc::MS_PRIVATE,
@@ -119,7 +124,16 @@ fn apply_attributes(mount: &OwnedFd, op: &MountOp, recursive: bool, default: (u6
     if first.1 && recursive {
         all.propagation = first.0
     } else {
-        own.propagation = first.0
+        own.propagation = first.0;
+        // A word for the mount alone leaves those below with the default: the copies of a shared
+        // tree would else carry mounts made inside to the host. A slave of nothing stays as it is.
+        if recursive {
+            all.propagation = match default.0 {
+                libc::MS_SHARED => 0,
+                libc::MS_PRIVATE => libc::MS_PRIVATE,
+                _ => libc::MS_SLAVE,
+            };
+        }
     }
     let doing = || "setting the mount's attributes";
     for (attrs, recursive) in [(&own, false), (&all, true)] {

@@ -12,6 +12,7 @@ use nix::fcntl::{AT_FDCWD, OFlag};
 use super::binds::{self, Prepared};
 use super::channel::{Channel, Message};
 use super::init::{self, Handover};
+use super::seal::Seal;
 use super::{hooks, outside, userns};
 use crate::attrs::{netdev, rdt, rlimits};
 use crate::cgroup::{self, Cgroup, Limits, Location, Manager, Purpose};
@@ -53,6 +54,8 @@ pub struct CreateRequest {
     pub manager: Manager,
     /// Whether the caller lacks the host root's rights over cgroups.
     pub rootless: bool,
+    /// The sealed copy that this process runs from ([`seal::ensure`](super::seal::ensure)).
+    pub seal: Seal,
 }
 
 /// How the container goes on once it is set up.
@@ -78,21 +81,33 @@ pub struct Created {
 }
 
 /// Makes the container and leaves it waiting for `start`.
-pub fn create(store: &Store, request: &CreateRequest) -> Result<()> {
+pub fn create(store: &Store, request: CreateRequest) -> Result<()> {
     make(store, request, Then::Wait, true).map(|created| warn_all(created.warnings))
 }
 
 /// Makes the container; `detached` says that nobody here will serve a terminal.
-pub fn make(store: &Store, request: &CreateRequest, then: Then, detached: bool) -> Result<Created> {
+pub fn make(store: &Store, mut request: CreateRequest, then: Then, detached: bool) -> Result<Created> {
     let naming = |err: Error| match err.kind() {
         // The program's own error stands alone: engines read it from the start.
         Kind::CommandNotFound | Kind::NotExecutable | Kind::Exists => err,
         _ => err.context(format_args!("creating {}", request.id)),
     };
+    let seal = std::mem::take(&mut request.seal);
+    let request = &request;
     let outside = Outside::open(request, detached).map_err(naming)?;
     let (entry, lock) = store.claim(&request.id)?;
-    let mut attempt =
-        Attempt { request, outside, entry, lock: Some(lock), then, cgroup: None, pidfd: None, rdt: None };
+    let mut attempt = Attempt {
+        request,
+        seal,
+        outside,
+        entry,
+        lock: Some(lock),
+        then,
+        cgroup: None,
+        pidfd: None,
+        rdt: None,
+        poststop: None,
+    };
     match attempt.run() {
         Ok(created) => Ok(created),
         Err(err) => {
@@ -109,6 +124,7 @@ struct Outside {
     annotations: crate::spec::StringMap,
     plan: Plan,
     limits: Limits,
+    extra: cgroup::Extra,
     location: Location,
     prepared: Prepared,
     joins: Vec<(u64, OwnedFd)>,
@@ -132,6 +148,10 @@ impl Outside {
         let mut limits = cgroup::plan(&plan.resources, Purpose::Create)
             .map_err(|err| err.context(format_args!("{}: linux.resources", path.display())))?;
         plan.warnings.append(&mut limits.warnings);
+        let extra = match request.manager {
+            Manager::Systemd { .. } => cgroup::Extra::new(&spec.annotations)?,
+            _ => cgroup::Extra::default(),
+        };
         let location = Location::resolve(
             &cgroup::Request {
                 id: &request.id,
@@ -157,6 +177,7 @@ impl Outside {
             annotations: spec.annotations,
             plan,
             limits,
+            extra,
             location,
             prepared,
             joins,
@@ -194,6 +215,7 @@ fn open_joins(plan: &Plan) -> Result<Vec<(u64, OwnedFd)>> {
 
 struct Attempt<'a> {
     request: &'a CreateRequest,
+    seal: Seal,
     outside: Outside,
     entry: Entry,
     lock: Option<Lock>,
@@ -201,11 +223,14 @@ struct Attempt<'a> {
     cgroup: Option<Cgroup>,
     pidfd: Option<(i32, OwnedFd)>,
     rdt: Option<rdt::RdtRecord>,
+    /// The state for `poststop` hooks, from when init exists.
+    poststop: Option<Vec<u8>>,
 }
 
 impl Attempt<'_> {
     fn run(&mut self) -> Result<Created> {
         let plan = &self.outside.plan;
+        cgroup::refuse_in_use(Path::new(cgroup::MOUNT), &self.outside.location)?;
         let cgroup_record = self.outside.location.record();
         let mut state = State {
             version: state::VERSION,
@@ -232,7 +257,9 @@ impl Attempt<'_> {
             }
             Then::Run => None,
         };
-        let cgroup = cgroup::prepare(Path::new(cgroup::MOUNT), &self.outside.location, &self.outside.limits)?;
+        let outside = &self.outside;
+        let cgroup =
+            cgroup::prepare(Path::new(cgroup::MOUNT), &outside.location, &outside.limits, &outside.extra)?;
         let (ours, theirs) = Channel::pair()?;
         let waits = plan.new_user_namespace()
             || !plan.net_devices.is_empty()
@@ -240,6 +267,8 @@ impl Attempt<'_> {
             || matches!(self.outside.location.manager, Manager::Systemd { .. });
         let handshakes =
             self.then == Then::Wait || self.request.pid_file.is_some() || plan.has_creating_hooks();
+        // The dearest namespace; with the others in one clone3 it would come before everything else.
+        let network_beside = plan.namespaces.makes(NETWORK) && !waits && !plan.needs_step_between();
         let hook_state = |pid: i32, status: &str| report::for_hooks(&state, pid, status);
         let handover = Handover {
             plan,
@@ -247,11 +276,12 @@ impl Attempt<'_> {
             joins: &self.outside.joins,
             channel: &theirs,
             waits,
-            handshakes,
+            network_beside,
             gate: gate.as_ref(),
             console_socket: self.outside.console_socket.as_ref().map(AsFd::as_fd),
             preserved: &self.request.preserved,
             hook_state: &hook_state,
+            seal: &self.seal,
         };
         let (pid, pidfd) = spawn(&handover, cgroup.fd(), &mut self.lock, &ours)?;
         drop(theirs);
@@ -280,6 +310,9 @@ impl Attempt<'_> {
         if waits {
             ours.send(&Message::Go)?;
         }
+        if network_beside {
+            ours.send(&Message::Network(make_network()?))?;
+        }
         // From here on init builds its root while limits and state are written beside it.
         if plan.limits_from_outside() {
             rlimits::apply(&plan.process.rlimits, pid)?;
@@ -289,6 +322,9 @@ impl Attempt<'_> {
         }
         if let Some(cgroup) = &self.cgroup {
             cgroup.apply(&self.outside.limits)?;
+            if let Some(root) = plan.cgroup_owner() {
+                cgroup.chown(root, None)?;
+            }
             state.cgroup = Some(cgroup.record().clone());
         }
         self.entry.write(state::CONFIG, &self.outside.config)?;
@@ -298,15 +334,22 @@ impl Attempt<'_> {
         }
         self.entry.save(&state)?;
 
+        self.poststop = state.poststop.then(|| report::for_hooks(&state, 0, "stopped"));
+        if !handshakes {
+            ours.send(&Message::Proceed)?;
+        }
+        // Init has dropped its copy long ago; what waits for the kernel here, waits beside its work.
+        drop(std::mem::take(&mut self.seal));
         let mut master = None;
         let mut warnings = Vec::new();
         loop {
             match ours.recv()? {
                 Some(Message::RunHooks) => {
                     let text = report::for_hooks(&state, pid, "creating");
-                    hooks::run("prestart", &plan.hooks.prestart, &text)?;
-                    hooks::run("createRuntime", &plan.hooks.create_runtime, &text)?;
-                    ours.send(&Message::HooksDone)?;
+                    hooks::run_beside(&pidfd, "prestart", &plan.hooks.prestart, &text)?;
+                    hooks::run_beside(&pidfd, "createRuntime", &plan.hooks.create_runtime, &text)?;
+                    // Fails if init died: the next look for a word finds out.
+                    let _ = ours.send(&Message::HooksDone);
                 }
                 Some(Message::Filter(fd)) => self.send_filter(&state, pid, &fd)?,
                 Some(Message::Master(fd)) => master = Some(fd),
@@ -323,7 +366,7 @@ impl Attempt<'_> {
         if handshakes {
             state.complete = true;
             self.entry.save(&state)?;
-            ours.send(&Message::Proceed(self.then == Then::Wait))?;
+            ours.send(&Message::Proceed)?;
         }
         if self.then == Then::Run {
             // End-of-file: the workload was executed.
@@ -378,19 +421,40 @@ impl Attempt<'_> {
     }
 
     fn undo(self, store: &Store) {
-        let Attempt { entry, cgroup, pidfd, rdt, .. } = self;
+        let Attempt { outside, entry, cgroup, pidfd, rdt, poststop, .. } = self;
         if let Some((pid, fd)) = pidfd {
             let _ = pidfd_signal(&fd, libc::SIGKILL);
             let _ = clone::wait(pid);
         }
         if let Some(cgroup) = cgroup {
             let _ = cgroup.remove(true, DEATH);
+            cgroup.undo();
         }
         if let (Some(record), Ok(resctrl)) = (&rdt, rdt::open_resctrl()) {
             let _ = rdt::destroy(record, &resctrl);
         }
         let _ = store.remove(&entry);
+        // A failure on the way to `created` goes on with the container's end (runtime.md, lifecycle, step 12).
+        for hook in poststop.iter().flat_map(|_| &outside.plan.hooks.poststop) {
+            let text = poststop.as_deref().unwrap_or_default();
+            if let Err(err) = hooks::run("poststop", std::slice::from_ref(hook), text) {
+                warn_all(vec![err.to_string()]);
+            }
+        }
     }
+}
+
+/// A new network namespace with its loopback up; this process is back in its own on return.
+fn make_network() -> Result<OwnedFd> {
+    let own = openat2(AT_FDCWD, "/proc/self/ns/net", OFlag::O_RDONLY, 0, 0)
+        .doing(|| "opening the own network namespace")?;
+    clone::unshare(NETWORK).doing(|| "making the network namespace")?;
+    let made = netdev::loopback_up().and_then(|()| {
+        openat2(AT_FDCWD, "/proc/self/ns/net", OFlag::O_RDONLY, 0, 0)
+            .doing(|| "opening the network namespace")
+    });
+    clone::setns(own, NETWORK).doing(|| "returning to the own network namespace")?;
+    made
 }
 
 /// Clones init, by way of the step between where one is needed.
@@ -404,6 +468,9 @@ fn spawn(
     let doing = || "cloning the container's init";
     // The cgroup namespace is made by init itself, once it is where that namespace's root shall be.
     let mut flags = plan.namespaces.new & !CGROUP;
+    if handover.network_beside {
+        flags &= !NETWORK;
+    }
     if plan.needs_step_between() {
         if plan.time_offsets.is_some() {
             flags &= !CLONE_NEWTIME;

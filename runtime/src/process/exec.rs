@@ -12,6 +12,7 @@ use nix::unistd::{Gid, Uid, setresgid, setresuid, setsid};
 
 use super::channel::{Channel, Message};
 use super::run::attend;
+use super::seal::Seal;
 use super::workload::{Workload, own_root, place_fds};
 use super::{console, outside};
 use crate::attrs::{keyring, memory_policy, rlimits, sched};
@@ -47,6 +48,8 @@ pub struct ExecRequest {
     pub ignore_paused: bool,
     /// A cgroup below the container's.
     pub cgroup: Option<String>,
+    /// The sealed copy that this process runs from.
+    pub seal: Seal,
 }
 
 /// How `exec` went.
@@ -72,10 +75,12 @@ struct Joining<'a> {
     preserved: &'a [OwnedFd],
     console_socket: Option<&'a OwnedFd>,
     channel: &'a Channel,
+    seal: &'a Seal,
 }
 
 /// Runs one more process in `container`.
-pub fn exec(container: &Container, request: &ExecRequest) -> Result<Executed> {
+pub fn exec(container: &Container, mut request: ExecRequest) -> Result<Executed> {
+    let seal = std::mem::take(&mut request.seal);
     let id = &container.state().id;
     match container.status()? {
         Status::Running | Status::Created => {}
@@ -141,6 +146,7 @@ pub fn exec(container: &Container, request: &ExecRequest) -> Result<Executed> {
         preserved: &request.preserved,
         console_socket: console_socket.as_ref(),
         channel: &theirs,
+        seal: &seal,
     };
     if let Some(cpus) = &plan.affinity.initial {
         cpus.apply(0)?;
@@ -148,8 +154,15 @@ pub fn exec(container: &Container, request: &ExecRequest) -> Result<Executed> {
     let (pid, pidfd) = spawn(&joining, cgroup.as_ref().map(AsFd::as_fd), &ours)?;
     drop(theirs);
     let set_from_outside = (flags & USER != 0).then_some(&plan);
-    let outcome =
-        see_through(request, &ours, (pid, &pidfd), set_from_outside, container, linux.seccomp.as_ref());
+    let outcome = see_through(
+        &request,
+        seal,
+        &ours,
+        (pid, &pidfd),
+        set_from_outside,
+        container,
+        linux.seccomp.as_ref(),
+    );
     let master = match outcome {
         Ok(master) => master,
         Err(err) => {
@@ -176,6 +189,7 @@ fn root_of(pid: i32, pidfd: &OwnedFd) -> Result<OwnedFd> {
 /// namespace takes the right to raise limits away. Returns the terminal's master, if it is ours to serve.
 fn see_through(
     request: &ExecRequest,
+    seal: Seal,
     ours: &Channel,
     (pid, pidfd): (i32, &OwnedFd),
     set_from_outside: Option<&ProcessPlan>,
@@ -211,6 +225,8 @@ fn see_through(
             }
         }
     }
+    // The process is about to execute: what waits for the kernel here, waits beside that.
+    drop(seal);
     outside::tell_pid(request.pid_file.as_deref(), request.pidfd_socket.as_deref(), pid, pidfd)?;
     match ours.recv()? {
         Some(Message::Failed(err)) => Err(err),
@@ -290,6 +306,7 @@ fn main(joining: &Joining<'_>, left: u64) -> ! {
 
 fn set_up(joining: &Joining<'_>, left: u64) -> Result<std::convert::Infallible> {
     let Joining { plan, channel, container, .. } = joining;
+    joining.seal.close_copy();
     process::set_parent_death_signal(libc::SIGKILL).doing(|| "tying the process to its creator")?;
     process::reset_signals();
     // Before anything is joined: the container's root could else take hold of us (CVE-2016-9962).

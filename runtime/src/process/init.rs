@@ -11,6 +11,7 @@ use nix::unistd::{Gid, Uid, setresgid, setresuid, setsid};
 
 use super::binds::Prepared;
 use super::channel::{Channel, Message};
+use super::seal::Seal;
 use super::workload::{Workload, place_fds};
 use super::{console, hooks, root};
 use crate::attrs::{netdev, sysctl};
@@ -34,14 +35,16 @@ pub struct Handover<'a> {
     pub channel: &'a Channel,
     /// Whether to wait for the creator's `Go` before anything that needs ids, cgroup or network.
     pub waits: bool,
-    /// Whether to wait for the creator once all is set up, rather than go on at once.
-    pub handshakes: bool,
+    /// Whether the creator makes the network namespace beside init's mounts.
+    pub network_beside: bool,
     /// The start gate, for `create`.
     pub gate: Option<&'a OwnedFd>,
     /// The engine's console socket.
     pub console_socket: Option<BorrowedFd<'a>>,
     /// Descriptors that the caller hands over, to be numbered from 3 on.
     pub preserved: &'a [OwnedFd],
+    /// The sealed copy's mount, of which init drops its copy.
+    pub seal: &'a Seal,
     /// State JSON for the hooks that run inside, without the pid, which differs there.
     pub hook_state: &'a (dyn Fn(i32, &str) -> Vec<u8> + 'a),
 }
@@ -116,6 +119,7 @@ fn become_root() -> Result<()> {
 
 fn set_up(handover: &Handover<'_>) -> Result<Never> {
     let Handover { plan, channel, .. } = handover;
+    handover.seal.close_copy();
     process::set_parent_death_signal(libc::SIGKILL).doing(|| "tying init to its creator")?;
     process::reset_signals();
     if !plan.new_user_namespace() {
@@ -151,12 +155,12 @@ fn set_up(handover: &Handover<'_>) -> Result<Never> {
             channel.send(&Message::Warning(warning))?;
         }
     }
-    if plan.namespaces.makes(NETWORK) {
+    if plan.namespaces.makes(NETWORK) && !handover.network_beside {
         netdev::loopback_up()?;
     }
 
     let inherited = if plan.namespaces.has(MOUNT) { None } else { Some(leave_mount_namespace()?) };
-    let root = root::build(plan, handover.prepared)?;
+    let root = root::build(plan, handover.prepared, &mut || join_network(handover))?;
     let terminal = open_terminal(handover, &root)?;
     if !plan.hooks.prestart.is_empty() || !plan.hooks.create_runtime.is_empty() {
         channel.send(&Message::RunHooks)?;
@@ -195,9 +199,7 @@ fn set_up(handover: &Handover<'_>) -> Result<Never> {
     // end-of-file tells of its death.
     process::set_parent_death_signal(0).doing(|| "untying init from its creator")?;
     channel.send(&Message::Ready)?;
-    if handover.handshakes {
-        channel.await_word(|word| matches!(word, Message::Proceed(_)))?;
-    }
+    channel.await_word(|word| matches!(word, Message::Proceed))?;
     let go = || {
         hooks::run("startContainer", &plan.hooks.start_container, &inside_state(handover, "created"))?;
         Err(workload.execute(&program, &env))
@@ -226,10 +228,21 @@ fn wait_at_gate(gate: &OwnedFd, creator: &Channel, go: impl FnOnce() -> Result<N
     // The creator sees end-of-file at once, however long this process waits here.
     process::close_for_good(creator.as_fd());
     let starter = Channel::over(socket::accept(gate).doing(|| "waiting for start")?);
-    starter.await_word(|word| matches!(word, Message::Proceed(_)))?;
+    starter.await_word(|word| matches!(word, Message::Proceed))?;
     let Err(err) = go();
     let _ = starter.send(&Message::Failed(err));
     process::exit_now(1)
+}
+
+/// Joins the network namespace that the creator has made meanwhile.
+fn join_network(handover: &Handover<'_>) -> Result<()> {
+    if !handover.network_beside {
+        return Ok(());
+    }
+    match handover.channel.await_word(|word| matches!(word, Message::Network(_)))? {
+        Message::Network(fd) => clone::setns(&fd, NETWORK).doing(|| "joining the network namespace"),
+        _ => Ok(()),
+    }
 }
 
 fn inside_state(handover: &Handover<'_>, status: &str) -> Vec<u8> {

@@ -31,6 +31,9 @@ use crate::sys::process::{fs_magic, mknodat, umask};
 const PROC_SUPER_MAGIC: i64 = 0x9fa0;
 const CGROUP_MOUNT: &str = "/sys/fs/cgroup";
 
+/// Options that mount(2) takes as flags for any file system, with or without an effect.
+const OLD_FLAGS: [&CStr; 3] = [c"iversion", c"acl", c"noacl"];
+
 /// Links that every /dev has (runtime-spec, runtime-linux.md, dev symbolic links).
 const DEV_LINKS: [(&str, &str); 5] = [
     ("/dev/fd", "/proc/self/fd"),
@@ -41,7 +44,11 @@ const DEV_LINKS: [(&str, &str); 5] = [
 ];
 
 /// Puts the root file system in place and makes all mounts, devices and links in it.
-pub fn build(plan: &Plan, prepared: &Prepared) -> Result<Root> {
+///
+/// `join_network` is called once, before the first mount that shows a network namespace (sysfs) and
+/// at the latest at the end.
+pub fn build(plan: &Plan, prepared: &Prepared, join_network: &mut dyn FnMut() -> Result<()>) -> Result<Root> {
+    let mut joined = false;
     let host = match plan.root_propagation {
         Some((libc::MS_PRIVATE, _)) => MsFlags::MS_PRIVATE,
         _ => MsFlags::MS_SLAVE,
@@ -53,6 +60,10 @@ pub fn build(plan: &Plan, prepared: &Prepared) -> Result<Root> {
     // Modes of directories and nodes are meant to the bit.
     let old_mask = umask(0);
     for (op, source) in plan.mounts.iter().zip(&prepared.sources) {
+        if !joined && matches!(&op.what, What::FileSystem { kind, .. } if kind.as_c_str() == c"sysfs") {
+            join_network()?;
+            joined = true;
+        }
         make_mount(&root, op, source.as_ref(), plan).map_err(|err| {
             err.context(format_args!("mounting {} on {}", name_of(op), op.destination.display()))
         })?;
@@ -67,6 +78,9 @@ pub fn build(plan: &Plan, prepared: &Prepared) -> Result<Root> {
         }
     }
     umask(old_mask);
+    if !joined {
+        join_network()?;
+    }
     Ok(root)
 }
 
@@ -187,7 +201,12 @@ fn file_system(
 fn set_option(ctx: &OwnedFd, key: &CStr, value: Option<&CStr>) -> nix::Result<()> {
     match value {
         Some(value) => fsconfig_string(ctx, key, value),
-        None => fsconfig_flag(ctx, key),
+        None => match fsconfig_flag(ctx, key) {
+            // Flags of mount(2) that the new API leaves to the file systems: most have them always,
+            // or never, and no option for it.
+            Err(Errno::EINVAL) if OLD_FLAGS.contains(&key) => Ok(()),
+            other => other,
+        },
     }
 }
 

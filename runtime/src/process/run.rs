@@ -32,7 +32,7 @@ pub struct RunRequest {
 /// Creates and starts a container; in the foreground also waits for its end and deletes it.
 ///
 /// Returns the exit code that a shell would see, 0 when detached.
-pub fn run(store: &Store, request: &RunRequest) -> Result<i32> {
+pub fn run(store: &Store, request: RunRequest) -> Result<i32> {
     if !request.detach {
         if !request.no_subreaper {
             process::set_subreaper().doing(|| "becoming the reaper of the container's orphans")?;
@@ -40,10 +40,10 @@ pub fn run(store: &Store, request: &RunRequest) -> Result<i32> {
         // Before the clone: a signal that arrives early waits to be passed on; init resets its own mask.
         process::block_signals();
     }
-    let mut created = create::make(store, &request.create, Then::Run, request.detach)?;
+    let id = request.create.id.clone();
+    let mut created = create::make(store, request.create, Then::Run, request.detach)?;
     warn_all(std::mem::take(&mut created.warnings));
-    let id = &request.create.id;
-    let container = Container::load(store, id)?;
+    let container = Container::load(store, &id)?;
     if let Err(err) = container.run_poststart() {
         let _ = clone::wait(created.pid);
         let _ = container.destroy(store);

@@ -17,33 +17,55 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use crate::error::{Context, Error, Kind, Result};
 use crate::sys::fs::openat2;
-use crate::sys::mount::{attr, detached, fsconfig_create, fsconfig_string, fsmount, fsopen};
-use crate::sys::process::{execveat, fs_magic};
+use crate::sys::mount::{attr, fsconfig_create, fsconfig_string, fsmount, fsopen};
+use crate::sys::process::{adopt, close_for_good, execveat, fs_magic, inheritable};
 
-/// Tells the copy that it is one; what it says is verified.
+/// Tells the copy that it is one, and which descriptor keeps its mount; what it says is verified.
 const MARK: &str = "_LOCULE_SEALED";
+/// Out of the way of descriptors that a caller hands over.
+const FIRST_FREE: i32 = 400;
 const OVERLAYFS_SUPER_MAGIC: i64 = 0x794c_7630;
 
+/// What a sealed copy holds on to.
+///
+/// Letting go of a detached mount waits for an RCU grace period (about 0.1 ms, at times 2 ms), so
+/// the creator does it while init works, and not between two executions.
+#[derive(Debug, Default)]
+pub struct Seal(Option<OwnedFd>);
+
+impl Seal {
+    /// Drops a clone's copy, which is not the last one.
+    pub(crate) fn close_copy(&self) {
+        if let Some(fd) = &self.0 {
+            close_for_good(fd.as_fd());
+        }
+    }
+}
+
 /// Returns at once in a sealed copy; elsewhere makes one and continues in it, with the same arguments.
-pub fn ensure() -> Result<()> {
+pub fn ensure() -> Result<Seal> {
     let doing = || "protecting the runtime's own binary";
     let own = openat2(AT_FDCWD, "/proc/self/exe", OFlag::O_RDONLY, 0, 0).doing(doing)?;
-    if std::env::var_os(MARK).is_some() {
-        return if is_sealed(&own)? {
-            Ok(())
-        } else {
-            Err(Error::new(Kind::System, format!("{}: {MARK} is set, but this is no sealed copy", doing()))
-                .hint("unset it"))
-        };
+    if let Some(mark) = std::env::var_os(MARK) {
+        if !is_sealed(&own)? {
+            return Err(Error::new(
+                Kind::System,
+                format!("{}: {MARK} is set, but this is no sealed copy", doing()),
+            )
+            .hint("unset it"));
+        }
+        let number = mark.to_str().and_then(|mark| mark.parse().ok()).filter(|number| *number >= FIRST_FREE);
+        return Ok(Seal(number.and_then(adopt)));
     }
-    let copy = match overlay_copy() {
-        Ok(fd) => fd,
+    let (copy, mount) = match overlay_copy() {
+        Ok((copy, mount)) => (copy, Some(mount)),
         // Unprivileged, or a file system that cannot be a lower layer.
-        Err(_) => memfd_copy(own).doing(doing)?,
+        Err(_) => (memfd_copy(own).doing(doing)?, None),
     };
     let argv: Vec<CString> =
         std::env::args_os().filter_map(|arg| CString::new(arg.into_vec()).ok()).collect();
-    let mark = CString::new(format!("{MARK}=1")).unwrap_or_default();
+    let number = mount.as_ref().map_or(0, |fd| fd.as_raw_fd());
+    let mark = CString::new(format!("{MARK}={number}")).unwrap_or_default();
     let env: Vec<CString> = std::env::vars_os()
         .filter_map(|(key, value)| CString::new([key.as_bytes(), b"=", value.as_bytes()].concat()).ok())
         .chain([mark])
@@ -69,21 +91,31 @@ fn is_sealed(exe: &OwnedFd) -> Result<bool> {
     }
 }
 
-/// An overlay without an upper layer: what is opened in it cannot be written, not even by root in
-/// the container, and its inode is not the host's.
-fn overlay_copy() -> nix::Result<OwnedFd> {
+/// The binary in an overlay without an upper layer, and the overlay's mount, to be kept across exec.
+///
+/// What is opened there cannot be written, not even by root in the container, and its inode is not
+/// the host's.
+fn overlay_copy() -> nix::Result<(OwnedFd, OwnedFd)> {
     let path =
         std::env::current_exe().map_err(|err| Errno::from_raw(err.raw_os_error().unwrap_or(libc::ENOENT)))?;
     let (dir, name) = path.parent().zip(path.file_name()).ok_or(Errno::EINVAL)?;
     let dir = openat2(AT_FDCWD, dir, OFlag::O_PATH | OFlag::O_DIRECTORY, 0, 0)?;
-    // An overlay wants two layers; the second one is empty.
-    let empty = detached(c"tmpfs", &[(c"nr_blocks", c"1"), (c"nr_inodes", c"1")], attr::RDONLY)?;
-    let layers = format!("/proc/self/fd/{}:/proc/self/fd/{}", dir.as_raw_fd(), empty.as_raw_fd());
+    // An overlay wants two layers. Any other directory serves as the lower one: nobody but this
+    // process ever sees the mount, and from it only the binary.
+    let other = openat2(AT_FDCWD, "/dev", OFlag::O_PATH | OFlag::O_DIRECTORY, 0, 0)?;
+    let layers = format!("/proc/self/fd/{}:/proc/self/fd/{}", dir.as_raw_fd(), other.as_raw_fd());
     let ctx = fsopen(c"overlay")?;
     fsconfig_string(&ctx, c"lowerdir", &CString::new(layers).map_err(|_| Errno::EINVAL)?)?;
     fsconfig_create(&ctx)?;
     let mount = fsmount(&ctx, attr::RDONLY | attr::NODEV | attr::NOSUID)?;
-    openat2(&mount, std::path::Path::new(name), OFlag::O_PATH | OFlag::O_NOFOLLOW, 0, libc::RESOLVE_BENEATH)
+    let copy = openat2(
+        &mount,
+        std::path::Path::new(name),
+        OFlag::O_PATH | OFlag::O_NOFOLLOW,
+        0,
+        libc::RESOLVE_BENEATH,
+    )?;
+    Ok((copy, inheritable(&mount, FIRST_FREE)?))
 }
 
 fn memfd_copy(own: OwnedFd) -> nix::Result<OwnedFd> {

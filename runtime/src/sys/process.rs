@@ -32,6 +32,14 @@ pub fn adopt(fd: i32) -> Option<OwnedFd> {
     Some(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// A copy of `fd` numbered `first` or higher that survives execve(2).
+pub fn inheritable(fd: impl AsFd, first: i32) -> nix::Result<OwnedFd> {
+    // SAFETY: takes integers, returns a fresh descriptor.
+    let copy = Errno::result(unsafe { libc::fcntl(fd.as_fd().as_raw_fd(), libc::F_DUPFD, first) })?;
+    // SAFETY: nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+}
+
 /// dup2(2) onto a fixed number, without close-on-exec.
 pub fn dup_to(fd: impl AsFd, number: i32) -> nix::Result<()> {
     // SAFETY: replaces `number`, which the caller gives up.
