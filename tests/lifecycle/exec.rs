@@ -141,9 +141,10 @@ fn a_cgroup_below_the_containers() {
     let mut bundle = Bundle::new();
     bundle.without_namespace("cgroup").up();
     fs::create_dir(bundle.cgroup().join("sub")).unwrap();
-    let place = format!("0::/{}/sub", bundle.id());
+    let place = format!("0::/{}/sub\n", bundle.id());
     for option in ["sub", "/sub", ":sub"] {
-        assert_eq!(bundle.exec_with(&["--cgroup", option], &["cat", "/proc/self/cgroup"]).ok().trim(), place);
+        let out = bundle.exec_with(&["--cgroup", option], &["cat", "/proc/self/cgroup"]);
+        assert!(out.stdout.ends_with(&place), "{option}: {out:?}");
     }
     bundle.exec_with(&["--cgroup", "nosuch"], &["true"]).refused_with(&["nosuch", "no such file or directory"]);
     bundle.exec_with(&["--cgroup", "../.."], &["true"]).refused_with(&["leads out"]);

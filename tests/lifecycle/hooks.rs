@@ -16,7 +16,7 @@ const STAGES: [&str; 6] =
 /// Hooks of every stage that write its name; the one of `failing` fails then.
 fn bundle(failing: &str) -> Bundle {
     let mut bundle = Bundle::new();
-    bundle.args(&["sleep", "1000"]);
+    bundle.args(&["sleep", "1000"]).set("root.readonly", json!(false));
     fs::create_dir(bundle.root()).unwrap();
     let log = bundle.file("hooks.log", "");
     // Two stages run in the container's mount namespace, one of them in its root.

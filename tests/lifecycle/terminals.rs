@@ -21,7 +21,7 @@ fn run_serves_the_callers_terminal() {
     bundle.set("process.terminal", json!(true));
     bundle.script(
         "stty size; tty; trap 'stty size' WINCH; echo ready
-         read line; echo got $line; read line; echo and $line; exit 5",
+         read line; echo got $line; until read line; do :; done; echo and $line; exit 5",
     );
     let mut terminal = Terminal::new(33, 99);
     let before = terminal.settings();

@@ -216,6 +216,7 @@ fn without_a_pid_namespace_the_end_is_for_all() {
 #[test]
 fn paused_processes_stand_still_and_can_be_killed() {
     let mut bundle = Bundle::new();
+    bundle.set("root.readonly", json!(false));
     bundle.script("n=0; while :; do n=$((n+1)); echo $n > /tmp/n; done").create().start();
     until("it counts", || bundle.rootfs("tmp/n").exists());
     bundle.locule(&["pause", bundle.id()]).ok();
@@ -301,6 +302,7 @@ fn a_program_that_cannot_be_executed() {
         let out = bundle.args(&[program]).run();
         assert_eq!(out.status, code, "{program}: {out:?}");
         out.refused_with(&[told]);
+        let _ = fs::remove_file(bundle.path("pid"));
         let made = bundle.try_create(&["--pid-file", "pid"]);
         match program {
             // Only execve(2) itself can tell.
