@@ -75,7 +75,7 @@ fn default_action() {
     // The profile allows nothing that the runtime itself needs.
     assert_eq!(call(profile(json!(55)), 0), 55);
     assert_eq!(call(profile(json!(null)), 0), 1);
-    let mut waiting = bundle(profile(json!(55)), 0);
+    let waiting = bundle(profile(json!(55)), 0);
     waiting.create().start().wait_for("stopped");
     drop(waiting);
     let mut killing = profile(json!(null));
@@ -120,7 +120,7 @@ fn the_32_bit_abi() {
     let run = |architectures: Value| {
         let mut profile = rule(json!({}));
         profile["architectures"] = architectures;
-        let mut bundle = bundle(profile, 0);
+        let bundle = bundle(profile, 0);
         bundle.program("rootfs/bin/call", elf::x86(19, [999, 0, 1]));
         bundle.run().status
     };
