@@ -16,9 +16,10 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::process::channel::{Channel, Message};
 use crate::process::create::DEATH;
 use crate::process::hooks;
+use crate::process::members::Members;
 use crate::report::{self, Report, Status};
 use crate::spec::{Resources, Spec};
-use crate::state::{Entry, GATE, State, Store};
+use crate::state::{CONFIG, Entry, GATE, State, Store};
 use crate::sys::clone::{pidfd_open, pidfd_signal};
 use crate::sys::socket;
 use crate::warn::warn_all;
@@ -104,7 +105,7 @@ impl Container {
                 Kind::Unsupported,
                 format!("cannot {act} container {:?}: it has no cgroup", self.state.id),
             )
-            .hint("create it with a cgroup manager")
+            .hint("create it with a cgroup manager, as a user in a cgroup that is delegated to the user")
         })
     }
 
@@ -146,7 +147,7 @@ impl Container {
         let channel = Channel::over(socket::connect_at(self.entry.dir(), GATE).doing(doing)?);
         // From here on it counts as started; init ends if no word follows.
         self.entry.remove_gate()?;
-        channel.send(&Message::Proceed(false))?;
+        channel.send(&Message::Proceed)?;
         if let Some(Message::Failed(err)) = channel.recv()? {
             return Err(err);
         }
@@ -180,8 +181,8 @@ impl Container {
                         .try_for_each(|fd| pidfd_signal(&fd, signal).doing(doing)),
                 };
             }
-            if all && self.status()? == Status::Stopped {
-                return Ok(());
+            if all {
+                return self.kill_members(signal).map_err(|err| err.context(doing()));
             }
         }
         let (_, pidfd) = self.init()?;
@@ -189,6 +190,21 @@ impl Container {
             Err(Errno::ESRCH) => Err(Error::new(Kind::NotRunning, "container not running")),
             other => other.doing(doing),
         }
+    }
+
+    /// Sends `signal` to every process, for a container without a cgroup: by its pid namespace.
+    fn kill_members(&self, signal: i32) -> Result<()> {
+        let Some(init) = self.state.init.as_ref().filter(|init| init.alive()) else { return Ok(()) };
+        if !self.state.own_pid_namespace {
+            return Err(Error::unsupported("it has neither a cgroup nor a pid namespace of its own")
+                .hint("leave out --all to reach its init"));
+        }
+        let members = Members::of(init.pid)?;
+        if signal == libc::SIGKILL {
+            // The end of a pid namespace's init is the end of all, at once.
+            return members.signal(init.pid, signal);
+        }
+        members.pids()?.into_iter().try_for_each(|pid| members.signal(pid, signal))
     }
 
     fn kill_everything(&self) -> Result<()> {
@@ -237,7 +253,11 @@ impl Container {
     pub fn pids(&self) -> Result<Vec<i32>> {
         match self.cgroup()? {
             Some(cgroup) => cgroup.pids(true),
-            None => Ok(self.init().map(|(pid, _)| vec![pid]).unwrap_or_default()),
+            None => match self.init() {
+                Ok((pid, _)) if self.state.own_pid_namespace => Members::of(pid)?.pids(),
+                Ok((pid, _)) => Ok(vec![pid]),
+                Err(_) => Ok(Vec::new()),
+            },
         }
     }
 
@@ -249,11 +269,25 @@ impl Container {
                 format!("cannot update container {:?}: container not running", self.state.id),
             ));
         }
-        let mut limits = cgroup::plan(resources, Purpose::Update)?;
+        let _lock = self.entry.lock()?;
+        let mut config = self.entry.config_json()?;
+        let stored: Resources = match config.pointer("/linux/resources") {
+            Some(value) => {
+                serde_json::from_value(value.clone()).doing(|| "reading the container's resources")?
+            }
+            None => Resources::default(),
+        };
+        let mut limits = cgroup::plan(&complete(resources, &stored), Purpose::Update)?;
         warn_all(std::mem::take(&mut limits.warnings));
         self.needed_cgroup("update")?
             .update(&limits)
-            .map_err(|err| err.context(format_args!("updating container {:?}", self.state.id)))
+            .map_err(|err| err.context(format_args!("updating container {:?}", self.state.id)))?;
+        // The next update starts from what holds now.
+        let change = serde_json::to_value(resources).doing(|| "encoding the resources")?;
+        if let Some(linux) = config.get_mut("linux").and_then(serde_json::Value::as_object_mut) {
+            merge(linux.entry("resources").or_insert_with(|| serde_json::json!({})), change);
+        }
+        self.entry.write(CONFIG, config.to_string().as_bytes())
     }
 }
 
@@ -377,6 +411,38 @@ fn await_exit(pidfd: &OwnedFd) -> nix::Result<bool> {
             Err(Errno::EINTR) => {}
             other => return other.map(|ready| ready > 0),
         }
+    }
+}
+
+/// A change of limits, with what the kernel wants told together taken from what holds now.
+fn complete(change: &Resources, stored: &Resources) -> Resources {
+    let mut change = change.clone();
+    if let (Some(memory), Some(stored)) = (&mut change.memory, &stored.memory) {
+        // `swap` is the sum of both: neither means anything without the other.
+        if memory.swap.is_some() && memory.limit.is_none() {
+            memory.limit = stored.limit;
+        }
+    }
+    if let (Some(cpu), Some(stored)) = (&mut change.cpu, &stored.cpu) {
+        if cpu.period.is_some() && cpu.quota.is_none() {
+            cpu.quota = stored.quota;
+        }
+        if cpu.quota.is_some() && cpu.period.is_none() {
+            cpu.period = stored.period;
+        }
+    }
+    change
+}
+
+/// Puts the members of `change` into `base`, object by object.
+fn merge(base: &mut serde_json::Value, change: serde_json::Value) {
+    match (base, change) {
+        (serde_json::Value::Object(base), serde_json::Value::Object(change)) => {
+            for (key, value) in change {
+                merge(base.entry(key).or_insert(serde_json::Value::Null), value);
+            }
+        }
+        (base, change) => *base = change,
     }
 }
 

@@ -288,6 +288,12 @@ impl Entry {
         crate::spec::Spec::parse(text.as_bytes())
     }
 
+    /// The same as it stands in the file, with what this build does not know.
+    pub fn config_json(&self) -> Result<serde_json::Value> {
+        let doing = || format!("reading the config of container {:?}", self.id);
+        serde_json::from_str(&read_at(&self.dir, CONFIG).doing(doing)?).doing(doing)
+    }
+
     /// Whether the start gate still stands.
     pub fn has_gate(&self) -> Result<bool> {
         match openat2(&self.dir, GATE, OFlag::O_PATH | OFlag::O_NOFOLLOW, 0, 0) {

@@ -1,8 +1,9 @@
-//! Sources of bind mounts, opened by the creator before the container exists.
+//! Sources of bind mounts, opened with the caller's own view and identity.
 //!
-//! Owns detached copies of the host's mounts. They are opened outside, where the host's paths
-//! mean what the caller meant and may be read, so that the container's init only attaches them;
-//! a missing source is refused before anything was made.
+//! Owns detached copies of the host's mounts. The creator opens them before the container exists, so
+//! that a missing source is refused before anything was made. A caller without rights over its mount
+//! namespace (open_tree(2)) leaves that to init, which has them in the container's own copy of that
+//! namespace, and opens while it still is the caller's user. Never looks at a path of the container.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -14,6 +15,7 @@ use super::userns;
 use crate::error::{Context, Error, Result};
 use crate::plan::Plan;
 use crate::plan::mounts::{MountOp, What};
+use crate::plan::namespaces::MOUNT;
 use crate::rootfs::is_dir;
 use crate::sys::fs::{cstring, openat2};
 use crate::sys::mount::{MountAttr, attr, clone_tree, set_attr};
@@ -43,8 +45,33 @@ pub struct Prepared {
     pub null: Option<OwnedFd>,
 }
 
-/// Opens all sources of `plan`.
-pub fn prepare(plan: &Plan) -> Result<Prepared> {
+/// Opens all sources of `plan`; `None` where only a mount namespace of the container's own gives
+/// the right to, and [`prepare_inside`] must.
+pub fn prepare(plan: &Plan) -> Result<Option<Prepared>> {
+    match open_root(plan) {
+        Err(err) if err.errno() == Some(Errno::EPERM) && plan.namespaces.makes(MOUNT) => {
+            match plan.mounts.iter().find(|op| op.idmap.is_some()) {
+                None => Ok(None),
+                Some(op) => Err(Error::sys(Errno::EPERM, "mapping the mount's ids")
+                    .hint("it takes the rights of root over the source's file system")
+                    .context(format_args!("mounting on {}", op.destination.display()))),
+            }
+        }
+        root => with_root(plan, root?).map(Some),
+    }
+}
+
+/// Opens all sources of `plan` in the container's new mount namespace, before init becomes root there.
+pub fn prepare_inside(plan: &Plan) -> Result<Prepared> {
+    with_root(plan, open_root(plan)?)
+}
+
+fn open_root(plan: &Plan) -> Result<OwnedFd> {
+    clone_tree(AT_FDCWD, &cstring(&plan.rootfs).doing(|| "reading root.path")?, true)
+        .doing(|| format!("opening the root file system {}", plan.rootfs.display()))
+}
+
+fn with_root(plan: &Plan, root: OwnedFd) -> Result<Prepared> {
     let default = match plan.root_propagation {
         Some(shared @ (libc::MS_SHARED, _)) => shared,
         // What lies below a bound directory may never stay a peer of the host's mounts.
@@ -56,8 +83,6 @@ pub fn prepare(plan: &Plan) -> Result<Prepared> {
         libc::MS_PRIVATE => libc::MS_PRIVATE,
         _ => libc::MS_SLAVE,
     };
-    let root = clone_tree(AT_FDCWD, &cstring(&plan.rootfs).doing(|| "reading root.path")?, true)
-        .doing(|| format!("opening the root file system {}", plan.rootfs.display()))?;
     let attrs = MountAttr { propagation: until_pivot, ..MountAttr::default() };
     set_attr(&root, true, &attrs)
         .doing(|| format!("detaching {} from the host's mounts", plan.rootfs.display()))?;
@@ -88,7 +113,7 @@ pub fn prepare(plan: &Plan) -> Result<Prepared> {
 
 fn open_source(op: &MountOp, source: &Path, recursive: bool, default: (u64, bool)) -> Result<Source> {
     let mount = clone_tree(AT_FDCWD, &cstring(source).doing(|| "reading the source")?, recursive)
-        .doing(|| format!("opening the source {}", source.display()))?;
+        .map_err(|errno| source_error(errno, source, recursive))?;
     if op.destination == Path::new("/proc") {
         let magic = fs_magic(&mount).doing(|| "looking at the source's file system")?;
         if magic != PROC_SUPER_MAGIC {
@@ -104,6 +129,17 @@ fn open_source(op: &MountOp, source: &Path, recursive: bool, default: (u64, bool
         map_ids(&mount, idmap.recursive, &userns)?;
     }
     Ok(Source { mount, is_dir })
+}
+
+fn source_error(errno: Errno, source: &Path, recursive: bool) -> Error {
+    let err = Error::sys(errno, format!("opening the source {}", source.display()));
+    match errno {
+        // mount_namespaces(7): what came along from a more privileged mount namespace stays together.
+        Errno::EINVAL if !recursive => {
+            err.hint("other file systems are mounted below it, which a user must not uncover: use rbind")
+        }
+        _ => err,
+    }
 }
 
 /// Sets attributes and propagation in as few calls as their recursion allows.

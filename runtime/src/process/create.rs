@@ -17,7 +17,7 @@ use super::{hooks, outside, userns};
 use crate::attrs::{netdev, rdt, rlimits};
 use crate::cgroup::{self, Cgroup, Limits, Location, Manager, Purpose};
 use crate::error::{Context, Error, Kind, Result};
-use crate::plan::namespaces::{CGROUP, NETWORK, PID};
+use crate::plan::namespaces::{CGROUP, NETWORK, PID, USER};
 use crate::plan::{Choices, Plan};
 use crate::procfs::{Base, Proc};
 use crate::report::Status;
@@ -124,8 +124,9 @@ struct Outside {
     annotations: crate::spec::StringMap,
     plan: Plan,
     limits: Limits,
+    extra: cgroup::Extra,
     location: Location,
-    prepared: Prepared,
+    prepared: Option<Prepared>,
     joins: Vec<(u64, OwnedFd)>,
     console_socket: Option<OwnedFd>,
 }
@@ -147,6 +148,10 @@ impl Outside {
         let mut limits = cgroup::plan(&plan.resources, Purpose::Create)
             .map_err(|err| err.context(format_args!("{}: linux.resources", path.display())))?;
         plan.warnings.append(&mut limits.warnings);
+        let extra = match request.manager {
+            Manager::Systemd { .. } => cgroup::Extra::new(&spec.annotations)?,
+            _ => cgroup::Extra::default(),
+        };
         let location = Location::resolve(
             &cgroup::Request {
                 id: &request.id,
@@ -172,6 +177,7 @@ impl Outside {
             annotations: spec.annotations,
             plan,
             limits,
+            extra,
             location,
             prepared,
             joins,
@@ -222,6 +228,7 @@ struct Attempt<'a> {
 impl Attempt<'_> {
     fn run(&mut self) -> Result<Created> {
         let plan = &self.outside.plan;
+        cgroup::refuse_in_use(Path::new(cgroup::MOUNT), &self.outside.location)?;
         let cgroup_record = self.outside.location.record();
         let mut state = State {
             version: state::VERSION,
@@ -248,22 +255,32 @@ impl Attempt<'_> {
             }
             Then::Run => None,
         };
-        let cgroup = cgroup::prepare(Path::new(cgroup::MOUNT), &self.outside.location, &self.outside.limits)?;
+        let outside = &self.outside;
+        let cgroup =
+            cgroup::prepare(Path::new(cgroup::MOUNT), &outside.location, &outside.limits, &outside.extra)?;
+        if outside.location.optional && cgroup.fd().is_none() {
+            // Another's cgroup may have that name.
+            state.cgroup = None;
+        }
         let (ours, theirs) = Channel::pair()?;
+        // After a step between, init's first word must not overtake the one that tells its pid.
         let waits = plan.new_user_namespace()
+            || plan.needs_step_between()
             || !plan.net_devices.is_empty()
             || plan.rdt.is_some()
             || matches!(self.outside.location.manager, Manager::Systemd { .. });
         let handshakes =
             self.then == Then::Wait || self.request.pid_file.is_some() || plan.has_creating_hooks();
+        // The dearest namespace; with the others in one clone3 it would come before everything else.
+        let network_beside = plan.namespaces.makes(NETWORK) && !waits && !plan.needs_step_between();
         let hook_state = |pid: i32, status: &str| report::for_hooks(&state, pid, status);
         let handover = Handover {
             plan,
-            prepared: &self.outside.prepared,
+            prepared: self.outside.prepared.as_ref(),
             joins: &self.outside.joins,
             channel: &theirs,
             waits,
-            handshakes,
+            network_beside,
             gate: gate.as_ref(),
             console_socket: self.outside.console_socket.as_ref().map(AsFd::as_fd),
             preserved: &self.request.preserved,
@@ -279,6 +296,10 @@ impl Attempt<'_> {
         let proc = Proc::new();
         if plan.new_user_namespace() {
             self.map_ids(pid)?;
+            if let (false, Some(score)) = (plan.needs_step_between(), plan.process.oom_score) {
+                // Before init hides itself, as then the file is root's.
+                score.apply(&proc, Base::Pid(pid))?;
+            }
         }
         if let Some(rdt) = &plan.rdt {
             let resctrl = rdt::open_resctrl()?;
@@ -297,15 +318,18 @@ impl Attempt<'_> {
         if waits {
             ours.send(&Message::Go)?;
         }
+        if network_beside {
+            ours.send(&Message::Network(make_network()?))?;
+        }
         // From here on init builds its root while limits and state are written beside it.
         if plan.limits_from_outside() {
             rlimits::apply(&plan.process.rlimits, pid)?;
-            if let Some(score) = plan.process.oom_score {
-                score.apply(&proc, Base::Pid(pid))?;
-            }
         }
         if let Some(cgroup) = &self.cgroup {
             cgroup.apply(&self.outside.limits)?;
+            if let Some(root) = plan.cgroup_owner() {
+                cgroup.chown(root, None)?;
+            }
             state.cgroup = Some(cgroup.record().clone());
         }
         self.entry.write(state::CONFIG, &self.outside.config)?;
@@ -315,6 +339,9 @@ impl Attempt<'_> {
         }
         self.entry.save(&state)?;
 
+        if !handshakes {
+            ours.send(&Message::Proceed)?;
+        }
         // Init has dropped its copy long ago; what waits for the kernel here, waits beside its work.
         drop(std::mem::take(&mut self.seal));
         let mut master = None;
@@ -323,9 +350,10 @@ impl Attempt<'_> {
             match ours.recv()? {
                 Some(Message::RunHooks) => {
                     let text = report::for_hooks(&state, pid, "creating");
-                    hooks::run("prestart", &plan.hooks.prestart, &text)?;
-                    hooks::run("createRuntime", &plan.hooks.create_runtime, &text)?;
-                    ours.send(&Message::HooksDone)?;
+                    hooks::run_beside(&pidfd, "prestart", &plan.hooks.prestart, &text)?;
+                    hooks::run_beside(&pidfd, "createRuntime", &plan.hooks.create_runtime, &text)?;
+                    // Fails if init died: the next look for a word finds out.
+                    let _ = ours.send(&Message::HooksDone);
                 }
                 Some(Message::Filter(fd)) => self.send_filter(&state, pid, &fd)?,
                 Some(Message::Master(fd)) => master = Some(fd),
@@ -342,7 +370,7 @@ impl Attempt<'_> {
         if handshakes {
             state.complete = true;
             self.entry.save(&state)?;
-            ours.send(&Message::Proceed(self.then == Then::Wait))?;
+            ours.send(&Message::Proceed)?;
         }
         if self.then == Then::Run {
             // End-of-file: the workload was executed.
@@ -361,7 +389,8 @@ impl Attempt<'_> {
         let dir = openat2(AT_FDCWD, format!("/proc/{pid}"), OFlag::O_PATH | OFlag::O_DIRECTORY, 0, 0)
             .doing(doing)?;
         maps.apply(&dir, pid)?;
-        for (op, source) in plan.mounts.iter().zip(&self.outside.prepared.sources) {
+        let sources = self.outside.prepared.iter().flat_map(|prepared| &prepared.sources);
+        for (op, source) in plan.mounts.iter().zip(sources) {
             if let (Some(idmap), Some(source)) = (&op.idmap, source)
                 && idmap.maps.is_none()
             {
@@ -406,6 +435,7 @@ impl Attempt<'_> {
         }
         if let Some(cgroup) = cgroup {
             let _ = cgroup.remove(true, DEATH);
+            cgroup.undo();
         }
         if let (Some(record), Ok(resctrl)) = (&rdt, rdt::open_resctrl()) {
             let _ = rdt::destroy(record, &resctrl);
@@ -415,6 +445,19 @@ impl Attempt<'_> {
             hooks::run_poststop(&outside.plan.hooks.poststop, &state);
         }
     }
+}
+
+/// A new network namespace with its loopback up; this process is back in its own on return.
+fn make_network() -> Result<OwnedFd> {
+    let own = openat2(AT_FDCWD, "/proc/self/ns/net", OFlag::O_RDONLY, 0, 0)
+        .doing(|| "opening the own network namespace")?;
+    clone::unshare(NETWORK).doing(|| "making the network namespace")?;
+    let made = netdev::loopback_up().and_then(|()| {
+        openat2(AT_FDCWD, "/proc/self/ns/net", OFlag::O_RDONLY, 0, 0)
+            .doing(|| "opening the network namespace")
+    });
+    clone::setns(own, NETWORK).doing(|| "returning to the own network namespace")?;
+    made
 }
 
 /// Clones init, by way of the step between where one is needed.
@@ -428,9 +471,13 @@ fn spawn(
     let doing = || "cloning the container's init";
     // The cgroup namespace is made by init itself, once it is where that namespace's root shall be.
     let mut flags = plan.namespaces.new & !CGROUP;
+    if handover.network_beside {
+        flags &= !NETWORK;
+    }
     if plan.needs_step_between() {
         if plan.time_offsets.is_some() {
-            flags &= !CLONE_NEWTIME;
+            // Made by the step itself, as the offsets come before the first process in there.
+            flags &= !(CLONE_NEWTIME | USER);
         }
         return match clone3(0, cgroup).doing(doing)? {
             Cloned::Child => {
@@ -488,6 +535,9 @@ fn clone_error(errno: nix::errno::Errno, plan: &Plan, flags: u64) -> Error {
         Errno::EPERM => err.hint("user namespaces are not allowed here: see sysctl user.max_user_namespaces"),
         Errno::ENOSPC => err.hint("too many namespaces: raise the sysctls under user.max_*_namespaces"),
         Errno::EAGAIN => err.hint("the limit of processes is reached"),
+        Errno::EACCES => {
+            err.hint("the cgroup, or the one above it and the caller's, is not delegated to this user")
+        }
         Errno::EINVAL if flags & NETWORK != 0 => {
             err.hint("this kernel lacks a kind of namespace that was asked for")
         }

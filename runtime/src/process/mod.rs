@@ -8,6 +8,7 @@ pub mod create;
 pub mod exec;
 pub mod hooks;
 mod init;
+pub(crate) mod members;
 pub mod outside;
 mod root;
 pub mod run;
