@@ -336,6 +336,11 @@ impl Bundle {
         self.children.last_mut().unwrap()
     }
 
+    /// Waits for the end of what [`Bundle::spawn`] started last.
+    pub fn ended(&mut self) -> std::process::ExitStatus {
+        self.children.pop().unwrap().wait().unwrap()
+    }
+
     /// `create`, whether it succeeds or not. What the container writes goes to the files
     /// [`Bundle::stdout`] and [`Bundle::stderr`] read: the container would keep pipes open.
     #[track_caller]
@@ -376,6 +381,14 @@ impl Bundle {
     #[track_caller]
     pub fn exec_with(&self, options: &[&str], args: &[&str]) -> Output {
         self.locule(&[&["exec"], options, &[self.id.as_str()], args].concat())
+    }
+
+    /// `exec --detach`, which must succeed; what the process says goes nowhere.
+    #[track_caller]
+    pub fn exec_detached(&self, args: &[&str]) {
+        let mut command = self.command(&[&["exec", "--detach", &self.id], args].concat());
+        let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
+        assert!(status.success(), "{status}");
     }
 
     /// `kill`, which must succeed.

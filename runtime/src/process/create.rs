@@ -263,7 +263,9 @@ impl Attempt<'_> {
             state.cgroup = None;
         }
         let (ours, theirs) = Channel::pair()?;
+        // After a step between, init's first word must not overtake the one that tells its pid.
         let waits = plan.new_user_namespace()
+            || plan.needs_step_between()
             || !plan.net_devices.is_empty()
             || plan.rdt.is_some()
             || matches!(self.outside.location.manager, Manager::Systemd { .. });
