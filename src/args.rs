@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Command};
 use locule_runtime::cgroup::Manager as Made;
-use locule_runtime::{Container, Error, Kind, Result, Store};
+use locule_runtime::{Container, Error, Result, Store};
 use nix::errno::Errno;
 
 use crate::log::Format;
