@@ -198,7 +198,7 @@ fn see_through(
 ) -> Result<Option<OwnedFd>> {
     if let Some(plan) = set_from_outside {
         rlimits::apply(&plan.rlimits, pid).map_err(|err| ours.reason(err))?;
-        ours.send(&Message::Go).map_err(|err| ours.reason(err))?;
+        ours.tell(&Message::Go)?;
     }
     let mut master = None;
     loop {
