@@ -106,7 +106,11 @@ fn with_root(plan: &Plan, root: OwnedFd) -> Result<Prepared> {
     let null = if plan.masked_paths.is_empty() {
         None
     } else {
-        Some(host_device(Path::new("/dev/null"), nix::sys::stat::makedev(1, 3), libc::S_IFCHR)?)
+        let null = host_device(Path::new("/dev/null"), nix::sys::stat::makedev(1, 3), libc::S_IFCHR)?;
+        // It is the host's: its owner and mode are not the container's to change.
+        let attrs = MountAttr { set: attr::RDONLY, ..MountAttr::default() };
+        set_attr(&null, false, &attrs).doing(|| "making the cover of masked files read-only")?;
+        Some(null)
     };
     Ok(Prepared { root, sources, devices, null })
 }
