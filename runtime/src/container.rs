@@ -20,10 +20,10 @@ use crate::process::members::Members;
 use crate::process::notify::Notify;
 use crate::report::{self, Report, Status};
 use crate::spec::{Resources, Spec};
-use crate::state::{Entry, GATE, State, Store};
+use crate::state::{CONFIG, Entry, GATE, State, Store};
 use crate::sys::clone::{pidfd_open, pidfd_signal};
 use crate::sys::socket;
-use crate::warn::{warn, warn_all};
+use crate::warn::warn_all;
 
 /// A container of a state root.
 #[derive(Debug)]
@@ -152,7 +152,7 @@ impl Container {
         let channel = Channel::over(socket::connect_at(self.entry.dir(), GATE).doing(doing)?);
         // From here on it counts as started; init ends if no word follows.
         self.entry.remove_gate()?;
-        channel.send(&Message::Proceed(false))?;
+        channel.send(&Message::Proceed)?;
         if let Some(Message::Failed(err)) = channel.recv()? {
             return Err(err);
         }
@@ -276,11 +276,25 @@ impl Container {
                 format!("cannot update container {:?}: container not running", self.state.id),
             ));
         }
-        let mut limits = cgroup::plan(resources, Purpose::Update)?;
+        let _lock = self.entry.lock()?;
+        let mut config = self.entry.config_json()?;
+        let stored: Resources = match config.pointer("/linux/resources") {
+            Some(value) => {
+                serde_json::from_value(value.clone()).doing(|| "reading the container's resources")?
+            }
+            None => Resources::default(),
+        };
+        let mut limits = cgroup::plan(&complete(resources, &stored), Purpose::Update)?;
         warn_all(std::mem::take(&mut limits.warnings));
         self.needed_cgroup("update")?
             .update(&limits)
-            .map_err(|err| err.context(format_args!("updating container {:?}", self.state.id)))
+            .map_err(|err| err.context(format_args!("updating container {:?}", self.state.id)))?;
+        // The next update starts from what holds now.
+        let change = serde_json::to_value(resources).doing(|| "encoding the resources")?;
+        if let Some(linux) = config.get_mut("linux").and_then(serde_json::Value::as_object_mut) {
+            merge(linux.entry("resources").or_insert_with(|| serde_json::json!({})), change);
+        }
+        self.entry.write(CONFIG, config.to_string().as_bytes())
     }
 }
 
@@ -340,13 +354,7 @@ impl Container {
         let hooks =
             if self.state.poststop { self.spec()?.hooks.unwrap_or_default().poststop } else { Vec::new() };
         store.remove(&self.entry)?;
-        let text = report::for_hooks(&self.state, 0, "stopped");
-        for hook in &hooks {
-            if let Err(err) = hooks::run("poststop", std::slice::from_ref(hook), &text) {
-                // The container is gone: later hooks and the caller go on (runtime.md, step 13).
-                warn(err.to_string());
-            }
-        }
+        hooks::run_poststop(&hooks, &self.state);
         Ok(())
     }
 }
@@ -410,6 +418,38 @@ fn await_exit(pidfd: &OwnedFd) -> nix::Result<bool> {
             Err(Errno::EINTR) => {}
             other => return other.map(|ready| ready > 0),
         }
+    }
+}
+
+/// A change of limits, with what the kernel wants told together taken from what holds now.
+fn complete(change: &Resources, stored: &Resources) -> Resources {
+    let mut change = change.clone();
+    if let (Some(memory), Some(stored)) = (&mut change.memory, &stored.memory) {
+        // `swap` is the sum of both: neither means anything without the other.
+        if memory.swap.is_some() && memory.limit.is_none() {
+            memory.limit = stored.limit;
+        }
+    }
+    if let (Some(cpu), Some(stored)) = (&mut change.cpu, &stored.cpu) {
+        if cpu.period.is_some() && cpu.quota.is_none() {
+            cpu.quota = stored.quota;
+        }
+        if cpu.quota.is_some() && cpu.period.is_none() {
+            cpu.period = stored.period;
+        }
+    }
+    change
+}
+
+/// Puts the members of `change` into `base`, object by object.
+fn merge(base: &mut serde_json::Value, change: serde_json::Value) {
+    match (base, change) {
+        (serde_json::Value::Object(base), serde_json::Value::Object(change)) => {
+            for (key, value) in change {
+                merge(base.entry(key).or_insert(serde_json::Value::Null), value);
+            }
+        }
+        (base, change) => *base = change,
     }
 }
 

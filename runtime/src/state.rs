@@ -302,6 +302,12 @@ impl Entry {
         crate::spec::Spec::parse(text.as_bytes())
     }
 
+    /// The same as it stands in the file, with what this build does not know.
+    pub fn config_json(&self) -> Result<serde_json::Value> {
+        let doing = || format!("reading the config of container {:?}", self.id);
+        serde_json::from_str(&read_at(&self.dir, CONFIG).doing(doing)?).doing(doing)
+    }
+
     /// Whether the start gate still stands.
     pub fn has_gate(&self) -> Result<bool> {
         match openat2(&self.dir, GATE, OFlag::O_PATH | OFlag::O_NOFOLLOW, 0, 0) {
@@ -324,7 +330,7 @@ impl Entry {
 
 /// The error for a container that is not there; `does not exist` is matched by engines.
 pub fn absent(id: &str) -> Error {
-    Error::new(Kind::NotFound, format!("container {id:?} does not exist"))
+    Error::new(Kind::NotFound, format!("container {id} does not exist"))
 }
 
 /// Ids are one path component of letters, digits and `_ + - .`, as runc's are.

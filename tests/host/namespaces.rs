@@ -66,7 +66,6 @@ fn one_that_is_not_listed_is_the_callers() {
         bundle.up();
         assert_eq!(namespace_of(bundle.pid(), name).unwrap(), own(name), "{kind}");
     }
-    Bundle::new().without_namespace("mount").run().refused_with(&["mount namespace"]);
 }
 
 #[test]

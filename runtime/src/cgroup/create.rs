@@ -61,14 +61,13 @@ pub(super) struct New {
 
 /// Makes the cgroup at `location`. `None` where it cannot be made and need not be.
 pub(super) fn create(mount: &Path, location: &Location, limits: &Limits) -> Result<Option<New>> {
-    let root = match fs::open_mount(mount) {
+    match fs::open_mount(mount) {
         Err(_) if location.optional && !limits.any() => return Ok(None),
-        other => other?,
-    };
+        other => drop(other?),
+    }
     let mut refusal = None;
     for path in std::iter::once(&location.path).chain(&location.alternatives) {
-        let root = root.try_clone().doing(|| "duplicating a descriptor")?;
-        match create_at(root, path, limits) {
+        match create_at(fs::open_mount(mount)?, path, limits) {
             Ok(new) => return Ok(Some(new)),
             Err(err) => {
                 // Without an errno: another's cgroup of that name is in use.
@@ -91,6 +90,21 @@ pub(super) fn create(mount: &Path, location: &Location, limits: &Limits) -> Resu
     }
 }
 
+/// Refuses a place where processes run, before anything records it as the container's: from a
+/// record, however the creation ended, a forced deletion takes the right to kill what is there.
+pub(super) fn refuse_in_use(mount: &Path, path: &Path) -> Result<()> {
+    let Ok(dir) = fs::open_dir(nix::fcntl::AT_FDCWD, &mount.join(fs::relative(path))) else { return Ok(()) };
+    match fs::events(&dir) {
+        Ok(events) if events.populated => Err(in_use(path)),
+        _ => Ok(()),
+    }
+}
+
+fn in_use(path: &Path) -> Error {
+    let text = format!("container's cgroup is not empty: {} has processes", path.display());
+    Error::new(Kind::State, text).hint("give the container a cgroup of its own, or end what runs in there")
+}
+
 fn create_at(root: OwnedFd, path: &Path, limits: &Limits) -> Result<New> {
     let mut made = Made { root, paths: Vec::new() };
     let existed = match make_dirs(&mut made, path) {
@@ -107,9 +121,7 @@ fn create_at(root: OwnedFd, path: &Path, limits: &Limits) -> Result<New> {
     enable_controllers(made.root.as_fd(), fd.as_fd(), path, limits)?;
     let events = fs::events(&fd).doing(|| format!("reading cgroup.events of {}", path.display()))?;
     if existed && events.populated {
-        let text = format!("container's cgroup is not empty: {} has processes", path.display());
-        return Err(Error::new(Kind::State, text)
-            .hint("give the container a cgroup of its own, or end what runs in there"));
+        return Err(in_use(path));
     }
     if events.frozen {
         let text = format!("container's cgroup {} is frozen: it, or one above it, is paused", path.display());

@@ -21,6 +21,7 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::plan::namespaces::{CGROUP, NETWORK, PID, USER};
 use crate::plan::{Choices, Plan};
 use crate::procfs::{Base, Proc};
+use crate::report::Status;
 use crate::spec::Spec;
 use crate::state::{self, Entry, Lock, ProcessId, State, Store};
 use crate::sys::clone::{self, CLONE_NEWTIME, Cloned, clone3, pidfd_open, pidfd_signal};
@@ -127,6 +128,7 @@ struct Outside {
     annotations: crate::spec::StringMap,
     plan: Plan,
     limits: Limits,
+    extra: cgroup::Extra,
     location: Location,
     prepared: Option<Prepared>,
     joins: Vec<(u64, OwnedFd)>,
@@ -150,6 +152,10 @@ impl Outside {
         let mut limits = cgroup::plan(&plan.resources, Purpose::Create)
             .map_err(|err| err.context(format_args!("{}: linux.resources", path.display())))?;
         plan.warnings.append(&mut limits.warnings);
+        let extra = match request.manager {
+            Manager::Systemd { .. } => cgroup::Extra::new(&spec.annotations)?,
+            _ => cgroup::Extra::default(),
+        };
         let location = Location::resolve(
             &cgroup::Request {
                 id: &request.id,
@@ -175,6 +181,7 @@ impl Outside {
             annotations: spec.annotations,
             plan,
             limits,
+            extra,
             location,
             prepared,
             joins,
@@ -236,6 +243,7 @@ impl Attempt<'_> {
             }
         }
         let plan = &self.outside.plan;
+        cgroup::refuse_in_use(Path::new(cgroup::MOUNT), &self.outside.location)?;
         let cgroup_record = self.outside.location.record();
         let mut state = State {
             version: state::VERSION,
@@ -262,18 +270,24 @@ impl Attempt<'_> {
             }
             Then::Run => None,
         };
-        let cgroup = cgroup::prepare(Path::new(cgroup::MOUNT), &self.outside.location, &self.outside.limits)?;
-        if self.outside.location.optional && cgroup.fd().is_none() {
+        let outside = &self.outside;
+        let cgroup =
+            cgroup::prepare(Path::new(cgroup::MOUNT), &outside.location, &outside.limits, &outside.extra)?;
+        if outside.location.optional && cgroup.fd().is_none() {
             // Another's cgroup may have that name.
             state.cgroup = None;
         }
         let (ours, theirs) = Channel::pair()?;
+        // After a step between, init's first word must not overtake the one that tells its pid.
         let waits = plan.new_user_namespace()
+            || plan.needs_step_between()
             || !plan.net_devices.is_empty()
             || plan.rdt.is_some()
             || matches!(self.outside.location.manager, Manager::Systemd { .. });
         let handshakes =
             self.then == Then::Wait || self.request.pid_file.is_some() || plan.has_creating_hooks();
+        // The dearest namespace; with the others in one clone3 it would come before everything else.
+        let network_beside = plan.namespaces.makes(NETWORK) && !waits && !plan.needs_step_between();
         let hook_state = |pid: i32, status: &str| report::for_hooks(&state, pid, status);
         let handover = Handover {
             plan,
@@ -281,7 +295,7 @@ impl Attempt<'_> {
             joins: &self.outside.joins,
             channel: &theirs,
             waits,
-            handshakes,
+            network_beside,
             gate: gate.as_ref(),
             console_socket: self.outside.console_socket.as_ref().map(AsFd::as_fd),
             preserved: &self.request.preserved,
@@ -317,7 +331,10 @@ impl Attempt<'_> {
             netdev::attach(&plan.net_devices, ns, &proc).map_err(|err| ours.reason(err))?;
         }
         if waits {
-            ours.send(&Message::Go).map_err(|err| ours.reason(err))?;
+            ours.tell(&Message::Go)?;
+        }
+        if network_beside {
+            ours.tell(&Message::Network(make_network()?))?;
         }
         // From here on init builds its root while limits and state are written beside it.
         if plan.limits_from_outside() {
@@ -325,6 +342,9 @@ impl Attempt<'_> {
         }
         if let Some(cgroup) = &self.cgroup {
             cgroup.apply(&self.outside.limits)?;
+            if let Some(root) = plan.cgroup_owner() {
+                cgroup.chown(root, None)?;
+            }
             state.cgroup = Some(cgroup.record().clone());
         }
         self.entry.write(state::CONFIG, &self.outside.config)?;
@@ -334,6 +354,9 @@ impl Attempt<'_> {
         }
         self.entry.save(&state)?;
 
+        if !handshakes {
+            ours.tell(&Message::Proceed)?;
+        }
         // Init has dropped its copy long ago; what waits for the kernel here, waits beside its work.
         drop(std::mem::take(&mut self.seal));
         let mut master = None;
@@ -342,9 +365,10 @@ impl Attempt<'_> {
             match ours.recv()? {
                 Some(Message::RunHooks) => {
                     let text = report::for_hooks(&state, pid, "creating");
-                    hooks::run("prestart", &plan.hooks.prestart, &text)?;
-                    hooks::run("createRuntime", &plan.hooks.create_runtime, &text)?;
-                    ours.send(&Message::HooksDone)?;
+                    hooks::run_beside(&pidfd, "prestart", &plan.hooks.prestart, &text)?;
+                    hooks::run_beside(&pidfd, "createRuntime", &plan.hooks.create_runtime, &text)?;
+                    // Fails if init died: the next look for a word finds out.
+                    let _ = ours.send(&Message::HooksDone);
                 }
                 Some(Message::Filter(fd)) => self.send_filter(&state, pid, &fd)?,
                 Some(Message::Master(fd)) => master = Some(fd),
@@ -361,7 +385,7 @@ impl Attempt<'_> {
         if handshakes {
             state.complete = true;
             self.entry.save(&state)?;
-            ours.send(&Message::Proceed(self.then == Then::Wait))?;
+            ours.tell(&Message::Proceed)?;
         }
         if self.then == Then::Run {
             // End-of-file: the workload was executed.
@@ -397,7 +421,7 @@ impl Attempt<'_> {
         let Some((path, metadata)) = &self.outside.plan.seccomp_listener else {
             return Err(Error::invalid("linux.seccomp: NOTIFY without listenerPath"));
         };
-        outside::send_filter(path, metadata, state, pid, pid, fd)
+        outside::send_filter(path, metadata, (state, Status::Creating, pid), pid, fd)
     }
 
     /// Writes the pid where the caller wants it, complete before `create` returns.
@@ -417,19 +441,38 @@ impl Attempt<'_> {
     }
 
     fn undo(self, store: &Store) {
-        let Attempt { entry, cgroup, pidfd, rdt, .. } = self;
+        let Attempt { outside, entry, cgroup, pidfd, rdt, .. } = self;
+        // The container existed: what its hooks set up is theirs to undo (runtime.md, lifecycle, steps 3-9).
+        let existed = pidfd.is_some().then(|| entry.load().ok()).flatten();
         if let Some((pid, fd)) = pidfd {
             let _ = pidfd_signal(&fd, libc::SIGKILL);
             let _ = clone::wait(pid);
         }
         if let Some(cgroup) = cgroup {
             let _ = cgroup.remove(true, DEATH);
+            cgroup.undo();
         }
         if let (Some(record), Ok(resctrl)) = (&rdt, rdt::open_resctrl()) {
             let _ = rdt::destroy(record, &resctrl);
         }
         let _ = store.remove(&entry);
+        if let Some(state) = existed {
+            hooks::run_poststop(&outside.plan.hooks.poststop, &state);
+        }
     }
+}
+
+/// A new network namespace with its loopback up; this process is back in its own on return.
+fn make_network() -> Result<OwnedFd> {
+    let own = openat2(AT_FDCWD, "/proc/self/ns/net", OFlag::O_RDONLY, 0, 0)
+        .doing(|| "opening the own network namespace")?;
+    clone::unshare(NETWORK).doing(|| "making the network namespace")?;
+    let made = netdev::loopback_up().and_then(|()| {
+        openat2(AT_FDCWD, "/proc/self/ns/net", OFlag::O_RDONLY, 0, 0)
+            .doing(|| "opening the network namespace")
+    });
+    clone::setns(own, NETWORK).doing(|| "returning to the own network namespace")?;
+    made
 }
 
 /// Clones init, by way of the step between where one is needed.
@@ -443,6 +486,9 @@ fn spawn(
     let doing = || "cloning the container's init";
     // The cgroup namespace is made by init itself, once it is where that namespace's root shall be.
     let mut flags = plan.namespaces.new & !CGROUP;
+    if handover.network_beside {
+        flags &= !NETWORK;
+    }
     if plan.needs_step_between() {
         if plan.time_offsets.is_some() {
             // Made by the step itself, as the offsets come before the first process in there.

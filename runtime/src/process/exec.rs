@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag};
 use nix::unistd::{Gid, Uid, setresgid, setresuid, setsid};
 
 use super::channel::{Channel, Message};
@@ -25,6 +26,7 @@ use crate::rootfs::Root;
 use crate::seccomp;
 use crate::spec;
 use crate::sys::clone::{self, Cloned, Exit, clone3, pidfd_open};
+use crate::sys::fs::openat2;
 use crate::sys::{process, socket};
 
 /// What `exec` was asked for.
@@ -63,6 +65,8 @@ pub struct Executed {
 struct Joining<'a> {
     init: &'a OwnedFd,
     flags: u64,
+    /// The container's root, where its mount namespace is the runtime's.
+    root: Option<OwnedFd>,
     plan: &'a ProcessPlan,
     container: &'a Container,
     seccomp: Option<&'a seccomp::Compiled>,
@@ -133,6 +137,7 @@ pub fn exec(container: &Container, mut request: ExecRequest) -> Result<Executed>
     let joining = Joining {
         init: &init,
         flags,
+        root: if flags & MOUNT == 0 { Some(root_of(init_pid, &init)?) } else { None },
         plan: &plan,
         container,
         seccomp: filter.as_ref(),
@@ -170,6 +175,16 @@ pub fn exec(container: &Container, mut request: ExecRequest) -> Result<Executed>
     Ok(Executed { exit, warnings })
 }
 
+/// Opens the root of process `pid`, which `pidfd` pins.
+fn root_of(pid: i32, pidfd: &OwnedFd) -> Result<OwnedFd> {
+    let doing = || "opening the container's root";
+    let root = openat2(AT_FDCWD, format!("/proc/{pid}/root"), OFlag::O_PATH | OFlag::O_DIRECTORY, 0, 0)
+        .doing(doing)?;
+    // Alive still, so the number meant that process.
+    clone::pidfd_signal(pidfd, 0).doing(doing)?;
+    Ok(root)
+}
+
 /// Serves the new process until it is executed; `set_from_outside` is its plan where a user
 /// namespace takes the right to raise limits away. Returns the terminal's master, if it is ours to serve.
 fn see_through(
@@ -183,7 +198,7 @@ fn see_through(
 ) -> Result<Option<OwnedFd>> {
     if let Some(plan) = set_from_outside {
         rlimits::apply(&plan.rlimits, pid).map_err(|err| ours.reason(err))?;
-        ours.send(&Message::Go).map_err(|err| ours.reason(err))?;
+        ours.tell(&Message::Go)?;
     }
     let mut master = None;
     loop {
@@ -194,7 +209,13 @@ fn see_through(
                 };
                 let metadata = profile.and_then(|p| p.listener_metadata.as_deref()).unwrap_or_default();
                 let init = container.state().init.as_ref().map_or(0, |init| init.pid);
-                outside::send_filter(path, metadata, container.state(), init, pid, &fd)?;
+                outside::send_filter(
+                    path,
+                    metadata,
+                    (container.state(), container.status()?, init),
+                    pid,
+                    &fd,
+                )?;
             }
             Some(Message::Master(fd)) => master = Some(fd),
             Some(Message::Ready) => break,
@@ -322,7 +343,14 @@ fn set_up(joining: &Joining<'_>, left: u64) -> Result<std::convert::Infallible> 
     if in_user_namespace {
         channel.await_word(|word| matches!(word, Message::Go))?;
     }
-    clone::setns(joining.init, left).map_err(join_error)?;
+    if left != 0 {
+        clone::setns(joining.init, left).map_err(join_error)?;
+    }
+    if let Some(root) = &joining.root {
+        nix::unistd::fchdir(root)
+            .and_then(|()| nix::unistd::chroot("."))
+            .doing(|| "entering the container's root")?;
+    }
     if in_user_namespace {
         let (uid, gid) = (Uid::from_raw(0), Gid::from_raw(0));
         let _ = setresgid(gid, gid, gid).and_then(|()| setresuid(uid, uid, uid));

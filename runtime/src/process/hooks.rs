@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -15,23 +15,48 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use crate::error::{Context, Error, Kind, Result};
+use crate::report;
 use crate::spec::Hook;
+use crate::state::State;
 use crate::sys::clone::pidfd_open;
+use crate::warn::warn;
 
 /// How much of a hook's output an error quotes.
 const QUOTED: u64 = 512;
 
 /// Runs the hooks of `stage` in order, stopping at the first that fails; `state` is the state JSON.
 pub fn run(stage: &str, hooks: &[Hook], state: &[u8]) -> Result<()> {
+    run_all(stage, hooks, state, None)
+}
+
+/// The same while the container's `init` lives: at its end a hook that still runs is killed, so
+/// that a forced deletion need not wait for a hook that never ends.
+pub fn run_beside(init: &OwnedFd, stage: &str, hooks: &[Hook], state: &[u8]) -> Result<()> {
+    run_all(stage, hooks, state, Some(init))
+}
+
+fn run_all(stage: &str, hooks: &[Hook], state: &[u8], init: Option<&OwnedFd>) -> Result<()> {
     for (at, hook) in hooks.iter().enumerate() {
-        run_one(hook, state).map_err(|err| {
+        run_one(hook, state, init).map_err(|err| {
             err.context(format_args!("running {stage} hook #{at} ({})", hook.path.display()))
         })?;
     }
     Ok(())
 }
 
-fn run_one(hook: &Hook, state: &[u8]) -> Result<()> {
+/// Runs the `poststop` hooks of a container that is gone.
+///
+/// A failing one keeps neither the later ones nor the caller (runtime.md, lifecycle, step 13).
+pub fn run_poststop(hooks: &[Hook], state: &State) {
+    let text = report::for_hooks(state, 0, "stopped");
+    for hook in hooks {
+        if let Err(err) = run("poststop", std::slice::from_ref(hook), &text) {
+            warn(err.to_string());
+        }
+    }
+}
+
+fn run_one(hook: &Hook, state: &[u8], init: Option<&OwnedFd>) -> Result<()> {
     // Files in memory rather than pipes: a hook that reads nothing, or leaves a child with its
     // output open, can block nobody.
     let mut input = File::from(memfd_create(c"state", MFdFlags::MFD_CLOEXEC).doing(|| "making its stdin")?);
@@ -48,14 +73,17 @@ fn run_one(hook: &Hook, state: &[u8]) -> Result<()> {
     command.stdin(Stdio::from(input)).stdout(clone(&output)?).stderr(clone(&output)?);
     let mut child = command.spawn().doing(|| "starting it")?;
 
-    if let Some(seconds) = hook.timeout.filter(|seconds| *seconds > 0) {
-        let limit = Duration::from_secs(seconds as u64);
-        if !ends_within(child.id() as i32, limit).doing(|| "waiting for it")? {
+    let seconds = hook.timeout.filter(|seconds| *seconds > 0);
+    if seconds.is_some() || init.is_some() {
+        let limit = seconds.map(|seconds| Duration::from_secs(seconds as u64));
+        let why = match await_end(child.id() as i32, limit, init).doing(|| "waiting for it")? {
+            End::Own => None,
+            End::Time => Some(format!("it did not end within {} s", seconds.unwrap_or_default())),
+            End::Init => Some("the container's init ended meanwhile".to_owned()),
+        };
+        if let Some(why) = why {
             child.kill().and_then(|()| child.wait()).doing(|| "killing it")?;
-            return Err(Error::new(
-                Kind::System,
-                format!("it did not end within {seconds} s and was killed"),
-            ));
+            return Err(Error::new(Kind::System, format!("{why}, and it was killed")));
         }
     }
     let status = child.wait().doing(|| "waiting for it")?;
@@ -73,16 +101,29 @@ fn run_one(hook: &Hook, state: &[u8]) -> Result<()> {
     Err(Error::new(Kind::System, if said.is_empty() { how } else { format!("{how}, output: {said}") }))
 }
 
-fn ends_within(pid: i32, limit: Duration) -> nix::Result<bool> {
+/// What ended the wait for a hook.
+enum End {
+    Own,
+    Time,
+    Init,
+}
+
+fn await_end(pid: i32, limit: Option<Duration>, init: Option<&OwnedFd>) -> nix::Result<End> {
     let pidfd = pidfd_open(pid)?;
-    let end = Instant::now() + limit;
+    let end = limit.map(|limit| Instant::now() + limit);
     loop {
-        let left = end.saturating_duration_since(Instant::now());
-        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-        match poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], timeout) {
-            Ok(0) if left.is_zero() => return Ok(false),
+        let left = end.map(|end| end.saturating_duration_since(Instant::now()));
+        let timeout = left.map_or(PollTimeout::NONE, |left| {
+            // Rounded up: less than a millisecond left must not become a busy loop.
+            PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
+        });
+        let mut fds = vec![PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+        fds.extend(init.map(|init| PollFd::new(init.as_fd(), PollFlags::POLLIN)));
+        match poll(&mut fds, timeout) {
+            Ok(0) if left.is_some_and(|left| left.is_zero()) => return Ok(End::Time),
             Ok(0) | Err(Errno::EINTR) => {}
-            Ok(_) => return Ok(true),
+            Ok(_) if fds[0].any() == Some(true) => return Ok(End::Own),
+            Ok(_) => return Ok(End::Init),
             Err(errno) => return Err(errno),
         }
     }

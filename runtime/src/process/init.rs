@@ -6,6 +6,7 @@
 use std::convert::Infallible as Never;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use nix::fcntl::{AT_FDCWD, OFlag};
 use nix::unistd::{Gid, Uid, setresgid, setresuid, setsid};
 
 use super::binds::{self, Prepared};
@@ -16,9 +17,10 @@ use super::{console, hooks, root};
 use crate::attrs::{netdev, sysctl};
 use crate::error::{Context, Result};
 use crate::plan::Plan;
-use crate::plan::namespaces::{CGROUP, NETWORK, PID, USER};
+use crate::plan::namespaces::{CGROUP, MOUNT, NETWORK, PID, USER};
 use crate::procfs::{Base, Proc};
 use crate::sys::clone::{self, Cloned, clone3};
+use crate::sys::fs::openat2;
 use crate::sys::{process, socket};
 
 /// What init takes over from the creator across the clone.
@@ -33,8 +35,8 @@ pub struct Handover<'a> {
     pub channel: &'a Channel,
     /// Whether to wait for the creator's `Go` before anything that needs ids, cgroup or network.
     pub waits: bool,
-    /// Whether to wait for the creator once all is set up, rather than go on at once.
-    pub handshakes: bool,
+    /// Whether the creator makes the network namespace beside init's mounts.
+    pub network_beside: bool,
     /// The start gate, for `create`.
     pub gate: Option<&'a OwnedFd>,
     /// The engine's console socket.
@@ -176,11 +178,12 @@ fn set_up(handover: &Handover<'_>) -> Result<Never> {
             channel.send(&Message::Warning(warning))?;
         }
     }
-    if plan.namespaces.makes(NETWORK) {
+    if plan.namespaces.makes(NETWORK) && !handover.network_beside {
         netdev::loopback_up()?;
     }
 
-    let root = root::build(plan, prepared)?;
+    let inherited = if plan.namespaces.has(MOUNT) { None } else { Some(leave_mount_namespace()?) };
+    let root = root::build(plan, prepared, &mut || join_network(handover))?;
     let terminal = open_terminal(handover, &root)?;
     if !plan.hooks.prestart.is_empty() || !plan.hooks.create_runtime.is_empty() {
         channel.send(&Message::RunHooks)?;
@@ -188,8 +191,8 @@ fn set_up(handover: &Handover<'_>) -> Result<Never> {
     }
     hooks::run("createContainer", &plan.hooks.create_container, &inside_state(handover, "creating"))?;
     root::restrict(&root, plan, prepared)?;
-    root::enter(&root, plan)?;
-    drop(root);
+    root::enter(&root, plan, inherited.as_ref())?;
+    drop((root, inherited));
 
     if let Some(name) = &plan.hostname {
         nix::unistd::sethostname(name).doing(|| format!("setting the host name {name:?}"))?;
@@ -219,9 +222,7 @@ fn set_up(handover: &Handover<'_>) -> Result<Never> {
     // end-of-file tells of its death.
     process::set_parent_death_signal(0).doing(|| "untying init from its creator")?;
     channel.send(&Message::Ready)?;
-    if handover.handshakes {
-        channel.await_word(|word| matches!(word, Message::Proceed(_)))?;
-    }
+    channel.await_word(|word| matches!(word, Message::Proceed))?;
     let go = || {
         hooks::run("startContainer", &plan.hooks.start_container, &inside_state(handover, "created"))?;
         Err(workload.execute(&program, &env))
@@ -232,6 +233,16 @@ fn set_up(handover: &Handover<'_>) -> Result<Never> {
     }
 }
 
+/// For a container that keeps the runtime's mount namespace (config-linux.md, Namespaces: a type that
+/// is not listed is inherited): its root is built in a private one all the same, so that the host
+/// sees none of its mounts. Returns the namespace to come back to.
+fn leave_mount_namespace() -> Result<OwnedFd> {
+    let doing = || "leaving the runtime's mount namespace";
+    let own = openat2(AT_FDCWD, "/proc/self/ns/mnt", OFlag::O_RDONLY, 0, 0).doing(doing)?;
+    clone::unshare(MOUNT).doing(doing)?;
+    Ok(own)
+}
+
 /// Waits for `start`, and answers it with the failure if there is one.
 ///
 /// The creator is gone by now. A connection that closes without a word was a `start` that died
@@ -240,10 +251,21 @@ fn wait_at_gate(gate: &OwnedFd, creator: &Channel, go: impl FnOnce() -> Result<N
     // The creator sees end-of-file at once, however long this process waits here.
     process::close_for_good(creator.as_fd());
     let starter = Channel::over(socket::accept(gate).doing(|| "waiting for start")?);
-    starter.await_word(|word| matches!(word, Message::Proceed(_)))?;
+    starter.await_word(|word| matches!(word, Message::Proceed))?;
     let Err(err) = go();
     let _ = starter.send(&Message::Failed(err));
     process::exit_now(1)
+}
+
+/// Joins the network namespace that the creator has made meanwhile.
+fn join_network(handover: &Handover<'_>) -> Result<()> {
+    if !handover.network_beside {
+        return Ok(());
+    }
+    match handover.channel.await_word(|word| matches!(word, Message::Network(_)))? {
+        Message::Network(fd) => clone::setns(&fd, NETWORK).doing(|| "joining the network namespace"),
+        _ => Ok(()),
+    }
 }
 
 fn inside_state(handover: &Handover<'_>, status: &str) -> Vec<u8> {

@@ -17,6 +17,9 @@ use crate::sys::tty;
 #[derive(Debug)]
 pub struct Relay {
     master: OwnedFd,
+    /// Kept open: with every other end closed (a workload that became a daemon) the master would
+    /// report a hang-up for ever, and poll(2) would not wait any more.
+    _peer: Option<OwnedFd>,
     saved: Option<Termios>,
     /// Whether the caller's stdin still has something to say.
     input: bool,
@@ -36,7 +39,8 @@ impl Relay {
             tcsetattr(stdin(), SetArg::TCSANOW, &raw).doing(|| "changing the terminal's settings")?;
             saved = Some(before);
         }
-        let relay = Relay { master, saved, input: true, pending: Vec::new() };
+        let peer = tty::open_peer(&master).ok();
+        let relay = Relay { master, _peer: peer, saved, input: true, pending: Vec::new() };
         relay.resize();
         Ok(relay)
     }
