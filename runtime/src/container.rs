@@ -17,6 +17,7 @@ use crate::process::channel::{Channel, Message};
 use crate::process::create::DEATH;
 use crate::process::hooks;
 use crate::process::members::Members;
+use crate::process::notify::Notify;
 use crate::report::{self, Report, Status};
 use crate::spec::{Resources, Spec};
 use crate::state::{CONFIG, Entry, GATE, State, Store};
@@ -144,6 +145,10 @@ impl Container {
             }
         }
         let doing = || format!("starting container {id:?}");
+        let notify = match Notify::listen(&self.entry)? {
+            Some(notify) => Some((notify, now.init()?)),
+            None => None,
+        };
         let channel = Channel::over(socket::connect_at(self.entry.dir(), GATE).doing(doing)?);
         // From here on it counts as started; init ends if no word follows.
         self.entry.remove_gate()?;
@@ -152,7 +157,9 @@ impl Container {
             return Err(err);
         }
         drop(lock);
-        now.run_poststart()
+        now.run_poststart()?;
+        // Who started us waits to be told, so it is told before this returns.
+        notify.map_or(Ok(()), |(notify, (pid, pidfd))| notify.see_ready(pid, &pidfd))
     }
 
     /// Runs the `poststart` hooks; if one fails the container is stopped (runtime.md, lifecycle, step 9).

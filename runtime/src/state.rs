@@ -10,8 +10,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag};
+use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use serde::{Deserialize, Serialize};
 
@@ -170,7 +172,7 @@ impl Store {
     /// Claims `id` for a new container: its directory is made, and locked.
     pub fn claim(&self, id: &str) -> Result<(Entry, Lock)> {
         check_id(id)?;
-        let mode = nix::sys::stat::Mode::from_bits_truncate(0o700);
+        let mode = Mode::from_bits_truncate(0o700);
         match nix::sys::stat::mkdirat(&self.dir, id, mode) {
             Ok(()) => {}
             Err(Errno::EEXIST) => {
@@ -193,6 +195,7 @@ impl Store {
         for name in std::fs::read_dir(self.path.join(&entry.id)).doing(doing)?.flatten() {
             match unlinkat(&entry.dir, &PathBuf::from(name.file_name()), UnlinkatFlags::NoRemoveDir) {
                 Ok(()) | Err(Errno::ENOENT) => {}
+                Err(Errno::EISDIR | Errno::EPERM) => remove_flat(entry, &name.file_name()).doing(doing)?,
                 Err(errno) => return Err(errno).doing(doing),
             }
         }
@@ -201,6 +204,17 @@ impl Store {
             Err(errno) => Err(errno).doing(doing),
         }
     }
+}
+
+/// Removes a directory of an entry with the files in it; deeper ones nobody makes.
+fn remove_flat(entry: &Entry, name: &std::ffi::OsStr) -> nix::Result<()> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let mut dir = Dir::openat(entry, name, flags, Mode::empty())?;
+    let names: Vec<_> = dir.iter().flatten().map(|inner| inner.file_name().to_owned()).collect();
+    for inner in names.iter().filter(|inner| !matches!(inner.to_bytes(), b"." | b"..")) {
+        unlinkat(&dir, inner.as_c_str(), UnlinkatFlags::NoRemoveDir)?;
+    }
+    unlinkat(entry, name, UnlinkatFlags::RemoveDir)
 }
 
 /// Exclusive use of a container's directory; ends when the last copy of the descriptor is closed.

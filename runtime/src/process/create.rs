@@ -12,8 +12,9 @@ use nix::fcntl::{AT_FDCWD, OFlag};
 use super::binds::{self, Prepared};
 use super::channel::{Channel, Message};
 use super::init::{self, Handover};
+use super::notify::Notify;
 use super::seal::Seal;
-use super::{hooks, outside, userns};
+use super::{hooks, notify, outside, userns};
 use crate::attrs::{netdev, rdt, rlimits};
 use crate::cgroup::{self, Cgroup, Limits, Location, Manager, Purpose};
 use crate::error::{Context, Error, Kind, Result};
@@ -79,6 +80,8 @@ pub struct Created {
     pub master: Option<OwnedFd>,
     /// What the user should know.
     pub warnings: Vec<String>,
+    /// The way of its notifications, for one that runs.
+    pub notify: Option<Notify>,
 }
 
 /// Makes the container and leaves it waiting for `start`.
@@ -101,6 +104,7 @@ pub fn make(store: &Store, mut request: CreateRequest, then: Then, detached: boo
         request,
         seal,
         outside,
+        place: store.path().join(&request.id),
         entry,
         lock: Some(lock),
         then,
@@ -217,6 +221,7 @@ struct Attempt<'a> {
     request: &'a CreateRequest,
     seal: Seal,
     outside: Outside,
+    place: PathBuf,
     entry: Entry,
     lock: Option<Lock>,
     then: Then,
@@ -227,6 +232,16 @@ struct Attempt<'a> {
 
 impl Attempt<'_> {
     fn run(&mut self) -> Result<Created> {
+        let mut notify = None;
+        if notify::wanted() {
+            let Outside { plan, prepared, .. } = &mut self.outside;
+            if let Some(op) = notify::prepare(&self.entry, &self.place, plan)? {
+                binds::add(plan, prepared, op)?;
+            }
+            if self.then == Then::Run {
+                notify = Notify::listen(&self.entry)?;
+            }
+        }
         let plan = &self.outside.plan;
         cgroup::refuse_in_use(Path::new(cgroup::MOUNT), &self.outside.location)?;
         let cgroup_record = self.outside.location.record();
@@ -379,7 +394,7 @@ impl Attempt<'_> {
             }
         }
         warnings.extend_from_slice(&plan.warnings);
-        Ok(Created { pid, pidfd, master, warnings })
+        Ok(Created { pid, pidfd, master, warnings, notify })
     }
 
     fn map_ids(&self, pid: i32) -> Result<()> {

@@ -171,7 +171,7 @@ pub fn exec(container: &Container, mut request: ExecRequest) -> Result<Executed>
             return Err(err);
         }
     };
-    let exit = if request.detach { None } else { Some(attend(pid, &pidfd, master)?) };
+    let exit = if request.detach { None } else { Some(attend(pid, &pidfd, master, None)?) };
     Ok(Executed { exit, warnings })
 }
 
