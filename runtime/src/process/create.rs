@@ -319,7 +319,7 @@ impl Attempt<'_> {
             ours.send(&Message::Go).map_err(|err| ours.reason(err))?;
         }
         if network_beside {
-            ours.send(&Message::Network(make_network()?))?;
+            ours.send(&Message::Network(make_network()?)).map_err(|err| ours.reason(err))?;
         }
         // From here on init builds its root while limits and state are written beside it.
         if plan.limits_from_outside() {
@@ -340,7 +340,7 @@ impl Attempt<'_> {
         self.entry.save(&state)?;
 
         if !handshakes {
-            ours.send(&Message::Proceed)?;
+            ours.send(&Message::Proceed).map_err(|err| ours.reason(err))?;
         }
         // Init has dropped its copy long ago; what waits for the kernel here, waits beside its work.
         drop(std::mem::take(&mut self.seal));
@@ -370,7 +370,7 @@ impl Attempt<'_> {
         if handshakes {
             state.complete = true;
             self.entry.save(&state)?;
-            ours.send(&Message::Proceed)?;
+            ours.send(&Message::Proceed).map_err(|err| ours.reason(err))?;
         }
         if self.then == Then::Run {
             // End-of-file: the workload was executed.
