@@ -298,7 +298,8 @@ impl Attempt<'_> {
             netdev::attach(&plan.net_devices, ns, &proc)?;
         }
         if waits {
-            ours.send(&Message::Go)?;
+            // Fails if init died: the next look for a word finds out.
+            let _ = ours.send(&Message::Go);
         }
         // From here on init builds its root while limits and state are written beside it.
         if plan.limits_from_outside() {
@@ -329,7 +330,6 @@ impl Attempt<'_> {
                     let text = report::for_hooks(&state, pid, "creating");
                     hooks::run_beside(&pidfd, "prestart", &plan.hooks.prestart, &text)?;
                     hooks::run_beside(&pidfd, "createRuntime", &plan.hooks.create_runtime, &text)?;
-                    // Fails if init died: the next look for a word finds out.
                     let _ = ours.send(&Message::HooksDone);
                 }
                 Some(Message::Filter(fd)) => self.send_filter(&state, pid, &fd)?,
@@ -347,7 +347,7 @@ impl Attempt<'_> {
         if handshakes {
             state.complete = true;
             self.entry.save(&state)?;
-            ours.send(&Message::Proceed(self.then == Then::Wait))?;
+            ours.send(&Message::Proceed(self.then == Then::Wait)).map_err(|_| self.death())?;
         }
         // End-of-file: the workload was executed, or init is at the gate. Not before that may this
         // process end, because until then init dies with it.
