@@ -61,4 +61,4 @@ need-build:
 	@tools/need-rust
 
 need-test: need-build
-	@tools/need procps util-linux busybox-static man-db
+	@tools/need procps util-linux busybox-static strace man-db

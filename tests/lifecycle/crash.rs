@@ -11,13 +11,13 @@ use crate::lane::{Bundle, LOCULE, complete, until};
 use crate::leaks::Leaks;
 
 /// How many moments of a call are tried, spread evenly over it.
-const SAMPLE: usize = 32;
+const SAMPLE: usize = 48;
 
 /// The nth system call of a name.
-type Moment = (String, usize);
+pub type Moment = (String, usize);
 
 /// The call under a tracer that does what `options` say.
-fn traced(bundle: &Bundle, options: &[&str], words: &[&str]) -> Command {
+pub fn traced(bundle: &Bundle, options: &[&str], words: &[&str]) -> Command {
     // Writes the document.
     let _ = bundle.command(&[]);
     let mut command = Command::new("strace");
@@ -27,7 +27,7 @@ fn traced(bundle: &Bundle, options: &[&str], words: &[&str]) -> Command {
 }
 
 /// The moments of a call that succeeds.
-fn moments(bundle: &Bundle, words: &[&str]) -> Vec<Moment> {
+pub fn moments(bundle: &Bundle, words: &[&str]) -> Vec<Moment> {
     let trace = bundle.path("trace");
     let status = traced(bundle, &["-o", trace.to_str().unwrap()], words)
         .stdout(Stdio::null())
@@ -78,7 +78,8 @@ fn cleaned(bundle: &Bundle, leaks: &Leaks, when: &str) {
     leaks.none(when);
 }
 
-fn sleeper() -> Bundle {
+/// A bundle whose container lasts.
+pub fn sleeper() -> Bundle {
     let mut bundle = Bundle::new();
     bundle.args(&["sleep", "1000"]);
     fs::create_dir(bundle.root()).unwrap();
@@ -149,9 +150,11 @@ fn a_killed_start_leaves_a_plain_state() {
         bundle.create();
         killed_at(&bundle, &["start", bundle.id()], moment);
         // Init may still be on its way out.
-        until("a status that lasts", || bundle.state()["status"] != "created" || {
-            let again = bundle.locule(&["start", bundle.id()]);
-            again.status == 0 || again.stderr.contains("stopped") || again.stderr.contains("not running")
+        until("a status that lasts", || {
+            bundle.state()["status"] != "created" || {
+                let again = bundle.locule(&["start", bundle.id()]);
+                again.status == 0 || again.stderr.contains("stopped") || again.stderr.contains("not running")
+            }
         });
         bundle.locule(&["delete", "--force", bundle.id()]).ok();
     }
@@ -162,7 +165,9 @@ fn exec() {
     let bundle = sleeper();
     bundle.create().start();
     let processes = || fs::read_to_string(bundle.cgroup().join("cgroup.procs")).unwrap().lines().count();
-    for words in [&["exec", bundle.id(), "true"][..], &["exec", "--detach", "--pid-file", "p", bundle.id(), "true"]] {
+    for words in
+        [&["exec", bundle.id(), "true"][..], &["exec", "--detach", "--pid-file", "p", bundle.id(), "true"]]
+    {
         for moment in moments(&bundle, words) {
             killed_at(&bundle, words, &moment);
             until(&format!("exec killed at {moment:?} leaves init alone"), || processes() == 1);
