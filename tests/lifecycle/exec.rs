@@ -129,14 +129,17 @@ fn descriptors() {
     bundle.up();
     let line = format!("exec 3<{0}/given 4<{0}/given; exec \"$@\"", bundle.path("").display());
     let root = bundle.root();
-    let call = |options: &[&str], script: &str| {
+    let call = |options: &[&str], words: &[&str]| {
         let mut command = std::process::Command::new("sh");
         command.args(["-c", &line, "sh", crate::lane::LOCULE, "--root"]).arg(&root).arg("exec");
-        command.args(options).arg(bundle.id()).args(["sh", "-c", script]).stdin(Stdio::null());
+        command.args(options).arg(bundle.id()).args(words).stdin(Stdio::null());
         complete(&mut command)
     };
-    assert_eq!(call(&["--preserve-fds", "1"], "cat <&3; ls /proc/$$/fd | wc -l").ok(), "handed over\n4");
-    assert_eq!(call(&[], "ls /proc/$$/fd | wc -l").ok(), "3");
+    assert_eq!(call(&["--preserve-fds", "1"], &["sh", "-c", "cat <&3"]).ok(), "handed over");
+    // ls has the directory open itself.
+    let list = ["ls", "/proc/self/fd"];
+    assert_eq!(call(&["--preserve-fds", "1"], &list).ok(), "0\n1\n2\n3\n4");
+    assert_eq!(call(&[], &list).ok(), "0\n1\n2\n3");
 }
 
 #[test]
