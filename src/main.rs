@@ -13,6 +13,8 @@ mod cli;
 mod commands;
 #[cfg(test)]
 mod docs;
+#[cfg(all(not(test), early_seal))]
+mod entry;
 mod log;
 mod out;
 mod signals;

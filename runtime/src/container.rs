@@ -16,12 +16,14 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::process::channel::{Channel, Message};
 use crate::process::create::DEATH;
 use crate::process::hooks;
+use crate::process::members::Members;
+use crate::process::notify::Notify;
 use crate::report::{self, Report, Status};
 use crate::spec::{Resources, Spec};
-use crate::state::{Entry, GATE, State, Store};
+use crate::state::{CONFIG, Entry, GATE, State, Store};
 use crate::sys::clone::{pidfd_open, pidfd_signal};
 use crate::sys::socket;
-use crate::warn::{warn, warn_all};
+use crate::warn::warn_all;
 
 /// A container of a state root.
 #[derive(Debug)]
@@ -109,7 +111,7 @@ impl Container {
                 Kind::Unsupported,
                 format!("cannot {act} container {:?}: it has no cgroup", self.state.id),
             )
-            .hint("create it with a cgroup manager")
+            .hint("create it with a cgroup manager, as a user in a cgroup that is delegated to the user")
         })
     }
 
@@ -148,6 +150,10 @@ impl Container {
             }
         }
         let doing = || format!("starting container {id:?}");
+        let notify = match Notify::listen(&self.entry)? {
+            Some(notify) => Some((notify, now.init()?)),
+            None => None,
+        };
         let gone = |err: Error| match err.errno() {
             // Init was killed since the look at its status.
             Some(Errno::ECONNREFUSED | Errno::EPIPE | Errno::ECONNRESET) => {
@@ -159,12 +165,14 @@ impl Container {
         let channel = Channel::over(gate);
         // From here on it counts as started; init ends if no word follows.
         self.entry.remove_gate()?;
-        channel.send(&Message::Proceed(false)).map_err(gone)?;
+        channel.send(&Message::Proceed).map_err(gone)?;
         if let Some(Message::Failed(err)) = channel.recv()? {
             return Err(err);
         }
         drop(lock);
-        now.run_poststart()
+        now.run_poststart()?;
+        // Who started us waits to be told, so it is told before this returns.
+        notify.map_or(Ok(()), |(notify, (pid, pidfd))| notify.see_ready(pid, &pidfd))
     }
 
     /// Runs the `poststart` hooks; if one fails the container is stopped (runtime.md, lifecycle, step 9).
@@ -193,8 +201,8 @@ impl Container {
                         .try_for_each(|fd| pidfd_signal(&fd, signal).doing(doing)),
                 };
             }
-            if all && self.status()? == Status::Stopped {
-                return Ok(());
+            if all {
+                return self.kill_members(signal).map_err(|err| err.context(doing()));
             }
         }
         let (_, pidfd) = self.init()?;
@@ -202,6 +210,21 @@ impl Container {
             Err(Errno::ESRCH) => Err(Error::new(Kind::NotRunning, "container not running")),
             other => other.doing(doing),
         }
+    }
+
+    /// Sends `signal` to every process, for a container without a cgroup: by its pid namespace.
+    fn kill_members(&self, signal: i32) -> Result<()> {
+        let Some(init) = self.state.init.as_ref().filter(|init| init.alive()) else { return Ok(()) };
+        if !self.state.own_pid_namespace {
+            return Err(Error::unsupported("it has neither a cgroup nor a pid namespace of its own")
+                .hint("leave out --all to reach its init"));
+        }
+        let members = Members::of(init.pid)?;
+        if signal == libc::SIGKILL {
+            // The end of a pid namespace's init is the end of all, at once.
+            return members.signal(init.pid, signal);
+        }
+        members.pids()?.into_iter().try_for_each(|pid| members.signal(pid, signal))
     }
 
     /// Kills init and waits for its end; what else runs goes with the cgroup.
@@ -251,7 +274,11 @@ impl Container {
     pub fn pids(&self) -> Result<Vec<i32>> {
         match self.cgroup()? {
             Some(cgroup) => cgroup.pids(true),
-            None => Ok(self.init().map(|(pid, _)| vec![pid]).unwrap_or_default()),
+            None => match self.init() {
+                Ok((pid, _)) if self.state.own_pid_namespace => Members::of(pid)?.pids(),
+                Ok((pid, _)) => Ok(vec![pid]),
+                Err(_) => Ok(Vec::new()),
+            },
         }
     }
 
@@ -263,11 +290,25 @@ impl Container {
                 format!("cannot update container {:?}: container not running", self.state.id),
             ));
         }
-        let mut limits = cgroup::plan(resources, Purpose::Update)?;
+        let _lock = self.entry.lock()?;
+        let mut config = self.entry.config_json()?;
+        let stored: Resources = match config.pointer("/linux/resources") {
+            Some(value) => {
+                serde_json::from_value(value.clone()).doing(|| "reading the container's resources")?
+            }
+            None => Resources::default(),
+        };
+        let mut limits = cgroup::plan(&complete(resources, &stored), Purpose::Update)?;
         warn_all(std::mem::take(&mut limits.warnings));
         self.needed_cgroup("update")?
             .update(&limits)
-            .map_err(|err| err.context(format_args!("updating container {:?}", self.state.id)))
+            .map_err(|err| err.context(format_args!("updating container {:?}", self.state.id)))?;
+        // The next update starts from what holds now.
+        let change = serde_json::to_value(resources).doing(|| "encoding the resources")?;
+        if let Some(linux) = config.get_mut("linux").and_then(serde_json::Value::as_object_mut) {
+            merge(linux.entry("resources").or_insert_with(|| serde_json::json!({})), change);
+        }
+        self.entry.write(CONFIG, config.to_string().as_bytes())
     }
 }
 
@@ -327,13 +368,7 @@ impl Container {
         let hooks =
             if self.state.poststop { self.spec()?.hooks.unwrap_or_default().poststop } else { Vec::new() };
         store.remove(&self.entry)?;
-        let text = report::for_hooks(&self.state, 0, "stopped");
-        for hook in &hooks {
-            if let Err(err) = hooks::run("poststop", std::slice::from_ref(hook), &text) {
-                // The container is gone: later hooks and the caller go on (runtime.md, step 13).
-                warn(err.to_string());
-            }
-        }
+        hooks::run_poststop(&hooks, &self.state);
         Ok(())
     }
 }
@@ -397,6 +432,38 @@ fn await_exit(pidfd: &OwnedFd) -> nix::Result<bool> {
             Err(Errno::EINTR) => {}
             other => return other.map(|ready| ready > 0),
         }
+    }
+}
+
+/// A change of limits, with what the kernel wants told together taken from what holds now.
+fn complete(change: &Resources, stored: &Resources) -> Resources {
+    let mut change = change.clone();
+    if let (Some(memory), Some(stored)) = (&mut change.memory, &stored.memory) {
+        // `swap` is the sum of both: neither means anything without the other.
+        if memory.swap.is_some() && memory.limit.is_none() {
+            memory.limit = stored.limit;
+        }
+    }
+    if let (Some(cpu), Some(stored)) = (&mut change.cpu, &stored.cpu) {
+        if cpu.period.is_some() && cpu.quota.is_none() {
+            cpu.quota = stored.quota;
+        }
+        if cpu.quota.is_some() && cpu.period.is_none() {
+            cpu.period = stored.period;
+        }
+    }
+    change
+}
+
+/// Puts the members of `change` into `base`, object by object.
+fn merge(base: &mut serde_json::Value, change: serde_json::Value) {
+    match (base, change) {
+        (serde_json::Value::Object(base), serde_json::Value::Object(change)) => {
+            for (key, value) in change {
+                merge(base.entry(key).or_insert(serde_json::Value::Null), value);
+            }
+        }
+        (base, change) => *base = change,
     }
 }
 

@@ -10,8 +10,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag};
+use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use serde::{Deserialize, Serialize};
 
@@ -170,7 +172,7 @@ impl Store {
     /// Claims `id` for a new container: its directory is made, and locked.
     pub fn claim(&self, id: &str) -> Result<(Entry, Lock)> {
         check_id(id)?;
-        let mode = nix::sys::stat::Mode::from_bits_truncate(0o700);
+        let mode = Mode::from_bits_truncate(0o700);
         match nix::sys::stat::mkdirat(&self.dir, id, mode) {
             Ok(()) => {}
             Err(Errno::EEXIST) => {
@@ -195,6 +197,7 @@ impl Store {
         for name in std::fs::read_dir(self.path.join(&entry.id)).doing(doing)?.flatten() {
             match unlinkat(&entry.dir, &PathBuf::from(name.file_name()), UnlinkatFlags::NoRemoveDir) {
                 Ok(()) | Err(Errno::ENOENT) => {}
+                Err(Errno::EISDIR | Errno::EPERM) => remove_flat(entry, &name.file_name()).doing(doing)?,
                 Err(errno) => return Err(errno).doing(doing),
             }
         }
@@ -203,6 +206,17 @@ impl Store {
             Err(errno) => Err(errno).doing(doing),
         }
     }
+}
+
+/// Removes a directory of an entry with the files in it; deeper ones nobody makes.
+fn remove_flat(entry: &Entry, name: &std::ffi::OsStr) -> nix::Result<()> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let mut dir = Dir::openat(entry, name, flags, Mode::empty())?;
+    let names: Vec<_> = dir.iter().flatten().map(|inner| inner.file_name().to_owned()).collect();
+    for inner in names.iter().filter(|inner| !matches!(inner.to_bytes(), b"." | b"..")) {
+        unlinkat(&dir, inner.as_c_str(), UnlinkatFlags::NoRemoveDir)?;
+    }
+    unlinkat(entry, name, UnlinkatFlags::RemoveDir)
 }
 
 /// Exclusive use of a container's directory; ends when the last copy of the descriptor is closed.
@@ -290,6 +304,12 @@ impl Entry {
         crate::spec::Spec::parse(text.as_bytes())
     }
 
+    /// The same as it stands in the file, with what this build does not know.
+    pub fn config_json(&self) -> Result<serde_json::Value> {
+        let doing = || format!("reading the config of container {:?}", self.id);
+        serde_json::from_str(&read_at(&self.dir, CONFIG).doing(doing)?).doing(doing)
+    }
+
     /// Whether the start gate still stands.
     pub fn has_gate(&self) -> Result<bool> {
         match openat2(&self.dir, GATE, OFlag::O_PATH | OFlag::O_NOFOLLOW, 0, 0) {
@@ -312,7 +332,7 @@ impl Entry {
 
 /// The error for a container that is not there; `does not exist` is matched by engines.
 pub fn absent(id: &str) -> Error {
-    Error::new(Kind::NotFound, format!("container {id:?} does not exist"))
+    Error::new(Kind::NotFound, format!("container {id} does not exist"))
 }
 
 /// Ids are one path component of letters, digits and `_ + - .`, as runc's are.

@@ -132,7 +132,7 @@ fn capabilities_of_another_user() {
         let user = spec::User { uid: 1000, gid: 1001, umask: Some(0o027), additional_gids: vec![7, 9] };
         plan.before_setuid(user.uid).unwrap();
         user::plan(&user).unwrap().apply(&proc_root()).unwrap();
-        plan.after_setuid().unwrap();
+        plan.after_setuid(false).unwrap();
         assert_eq!(status("Uid"), "1000 1000 1000 1000");
         assert_eq!(status("Gid"), "1001 1001 1001 1001");
         assert_eq!(status("Groups"), "7 9");
@@ -156,12 +156,40 @@ fn capabilities_of_root() {
         caps::exec_add(&mut spec, &strings(&["CAP_KILL"]));
         let (plan, _) = caps::plan(spec.as_ref()).unwrap();
         plan.before_setuid(0).unwrap();
-        plan.after_setuid().unwrap();
+        plan.after_setuid(false).unwrap();
         let after = run("cat", &["/proc/self/status"]);
         assert_eq!(field_of(&after, "CapEff"), "0000000000000020");
         assert_eq!(field_of(&after, "CapBnd"), "0000000000000020", "nothing may stay, however new");
         assert_eq!(field_of(&after, "CapInh"), "0000000000000000", "CVE-2022-29162");
         assert_eq!(field_of(&after, "CapAmb"), "0000000000000000");
+    });
+}
+
+/// What of CAP_SYS_ADMIN, kept for the seccomp filter, is left to a workload of user `uid`.
+fn admin_after_exec(uid: u32) -> String {
+    let mut spec = None;
+    caps::exec_add(&mut spec, &strings(&["CAP_KILL", "CAP_CHOWN"]));
+    let (plan, _) = caps::plan(spec.as_ref()).unwrap();
+    plan.before_setuid(uid).unwrap();
+    user::plan(&spec::User { uid, ..spec::User::default() }).unwrap().apply(&proc_root()).unwrap();
+    plan.after_setuid(true).unwrap();
+    assert_eq!(status("CapEff"), "0000000000200021");
+    let after = run("cat", &["/proc/self/status"]);
+    assert_eq!(field_of(&after, "CapPrm"), field_of(&after, "CapEff"));
+    field_of(&after, "CapEff").to_owned()
+}
+
+#[test]
+fn admin_for_the_filter_ends_with_exec() {
+    fresh("admin_for_the_filter_ends_with_exec", &["env"], || {
+        assert_eq!(admin_after_exec(0), "0000000000000021");
+    });
+}
+
+#[test]
+fn admin_for_the_filter_ends_with_exec_of_a_user() {
+    fresh("admin_for_the_filter_ends_with_exec_of_a_user", &["env"], || {
+        assert_eq!(admin_after_exec(1000), "0000000000000000");
     });
 }
 
@@ -173,7 +201,7 @@ fn capabilities_that_the_runtime_lacks() {
         caps::exec_add(&mut spec, &strings(&["CAP_KILL", "CAP_CHOWN"]));
         let (plan, _) = caps::plan(spec.as_ref()).unwrap();
         plan.before_setuid(0).unwrap();
-        let err = plan.after_setuid().unwrap_err();
+        let err = plan.after_setuid(false).unwrap_err();
         assert_eq!(err.errno(), Some(Errno::EPERM));
         assert!(err.to_string().starts_with("setting capabilities CAP_KILL: "), "{err}");
     });
@@ -495,9 +523,10 @@ fn time_offsets() {
         // The harness runs the body beside its main thread, which is what `self` means.
         let task = Base::Pid(nix::unistd::gettid().as_raw());
         let negative = BTreeMap::from([("boottime".to_owned(), offset(-1_000_000_000))]);
-        let err = timens::plan(&negative).unwrap().unwrap().apply(&proc_root(), task).unwrap_err();
+        let file = plan.open(&proc_root(), task).unwrap();
+        let err = timens::plan(&negative).unwrap().unwrap().write(&file).unwrap_err();
         assert_eq!(err.errno(), Some(Errno::ERANGE), "{err}");
-        plan.apply(&proc_root(), task).unwrap();
+        plan.write(&file).unwrap();
         let uptime = run("sh", &["-c", "cat /proc/uptime; true"]);
         assert!(uptime.split('.').next().unwrap().parse::<u64>().unwrap() > 1_000_000_000, "{uptime}");
     });
@@ -591,5 +620,5 @@ fn security_modules_are_as_the_host_says() {
         assert!(lsm::plan(Some("some-profile"), None, lsm::enabled).is_err());
     }
     // Nothing asked for is nothing done, whatever the host runs.
-    lsm::plan(None, None, lsm::enabled).unwrap().apply(File::open("/").unwrap()).unwrap();
+    lsm::plan(None, None, lsm::enabled).unwrap().apply(&Proc::new()).unwrap();
 }

@@ -8,6 +8,24 @@
     reason = "a helper that cannot go on fails the test that called it"
 )]
 
+mod caps;
+mod cgroup;
+mod devices;
+mod elf;
+mod hooks;
+mod idmap;
+mod labels;
 mod lane;
+mod limits;
 mod mounts;
+mod namespaces;
+mod netdev;
 mod process;
+mod rdt;
+mod root;
+mod scheduler;
+mod seccomp;
+mod sysctl;
+mod terminal;
+mod time;
+mod userns;

@@ -214,10 +214,10 @@ fn the_containers_end_ends_it() {
     let leaks = Leaks::of(&bundle);
     fs::create_dir(bundle.root()).unwrap();
     bundle.up();
-    let mut command = bundle.command(&["exec", bundle.id(), "sleep", "1000"]);
-    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    let procs = || fs::read_to_string(bundle.cgroup().join("cgroup.procs")).unwrap_or_default();
-    until("it runs", || procs().lines().count() == 3);
+    let mut command = bundle.command(&["exec", bundle.id(), "sh", "-c", "echo in; exec sleep 1000"]);
+    let out = bundle.path("exec-out");
+    let mut child = command.stdout(File::create(&out).unwrap()).stderr(Stdio::null()).spawn().unwrap();
+    until("it runs", || fs::read_to_string(&out).unwrap() == "in\n");
     bundle.kill("KILL").wait_for("stopped");
     assert_eq!(child.wait().unwrap().code(), Some(137));
     bundle.delete().assert_gone();

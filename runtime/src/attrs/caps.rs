@@ -18,6 +18,7 @@ use crate::sys::prctl;
 const LAST: u32 = 63;
 /// CAP_CHECKPOINT_RESTORE (kernel 5.9): every kernel that locule runs on has those up to here.
 const ALWAYS: u32 = 40;
+const SYS_ADMIN: u32 = 21;
 
 /// The five sets as masks by capability number.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -131,9 +132,17 @@ impl CapsPlan {
     }
 
     /// Second step, as the workload's user: permitted, effective and inheritable at once, then ambient.
-    pub fn after_setuid(&self) -> Result<()> {
-        let sets =
-            sys::Sets { effective: self.effective, permitted: self.permitted, inheritable: self.inheritable };
+    ///
+    /// `keep_admin` leaves CAP_SYS_ADMIN, where the caller has it, in force until execve(2), for a
+    /// seccomp filter that is loaded without no_new_privs. execve(2) works out the new sets from the
+    /// bounding, inheritable and ambient ones alone (capabilities(7)), so the workload never has it.
+    pub fn after_setuid(&self, keep_admin: bool) -> Result<()> {
+        let kept = if keep_admin { sys::get().unwrap_or_default().permitted & bit(SYS_ADMIN) } else { 0 };
+        let sets = sys::Sets {
+            effective: self.effective | kept,
+            permitted: self.permitted | kept,
+            inheritable: self.inheritable,
+        };
         sys::set(sets).map_err(|errno| self.explain(errno))?;
         sys::ambient_clear().doing(|| "clearing the ambient capabilities")?;
         for number in (0..=LAST).filter(|number| self.ambient & bit(*number) != 0) {

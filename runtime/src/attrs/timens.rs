@@ -4,8 +4,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::os::fd::OwnedFd;
 
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 
 use crate::error::{Error, Result};
 use crate::procfs::{Base, Proc};
@@ -45,22 +47,32 @@ pub fn plan(spec: &BTreeMap<String, TimeOffset>) -> Result<Option<Offsets>> {
 }
 
 impl Offsets {
-    /// Writes the offsets for the time namespace that `task` (the caller, or a child) has unshared and
-    /// that no process has entered yet; after that the kernel answers EACCES.
-    pub fn apply(&self, proc: &Proc, task: Base) -> Result<()> {
-        proc.write(task, "timens_offsets", &self.0).map_err(|errno| {
-            let error = Error::sys(errno, "setting linux.timeOffsets");
-            match errno {
-                Errno::ERANGE => error.hint("a clock of the container would be negative or out of range"),
-                Errno::ENOENT => error.hint("this kernel has no time namespaces (CONFIG_TIME_NS)"),
-                _ => error,
-            }
-        })
+    /// Opens the file for the offsets of `task` (the caller, or a child), while it is still the
+    /// caller's user's own.
+    ///
+    /// The right to write is judged by who opened: it must extend over the time namespace to be made.
+    pub fn open(&self, proc: &Proc, task: Base) -> Result<OwnedFd> {
+        proc.open(task, "timens_offsets", OFlag::O_WRONLY).map_err(offsets_error)
+    }
+
+    /// Writes the offsets for the time namespace that the task has unshared and that no process
+    /// has entered yet; after that the kernel answers EACCES.
+    pub fn write(&self, file: &OwnedFd) -> Result<()> {
+        nix::unistd::write(file, self.0.as_bytes()).map(drop).map_err(offsets_error)
     }
 
     /// The text itself.
     pub fn text(&self) -> &str {
         &self.0
+    }
+}
+
+fn offsets_error(errno: Errno) -> Error {
+    let error = Error::sys(errno, "setting linux.timeOffsets");
+    match errno {
+        Errno::ERANGE => error.hint("a clock of the container would be negative or out of range"),
+        Errno::ENOENT => error.hint("this kernel has no time namespaces (CONFIG_TIME_NS)"),
+        _ => error,
     }
 }
 

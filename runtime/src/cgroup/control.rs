@@ -15,8 +15,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
 use nix::unistd::{Pid, UnlinkatFlags, unlinkat};
 
-use super::Cgroup;
 use super::fs::{self, Events};
+use super::{Cgroup, systemd};
 use crate::error::{Context, Error, Kind, Result};
 
 /// How long a cgroup may take to freeze for the sake of a signal.
@@ -147,6 +147,16 @@ impl Cgroup {
     ///
     /// With `kill_left` whatever still runs in it is killed. The wait for its end has a limit.
     pub fn remove(&self, kill_left: bool, limit: Duration) -> Result<()> {
+        let Some((user, unit)) = self.unit() else { return self.remove_dirs(kill_left, limit) };
+        if kill_left {
+            self.kill_all(Signal::SIGKILL)?;
+        }
+        let stopped = systemd::stop_scope(user, unit);
+        // With the cgroup gone systemd ends the scope by itself, also where it could not be told.
+        self.remove_dirs(kill_left, limit).or_else(|err| stopped.and(Err(err)))
+    }
+
+    fn remove_dirs(&self, kill_left: bool, limit: Duration) -> Result<()> {
         let root = fs::open_mount(&self.mount)?;
         match unlinkat(&root, fs::relative(self.path()), UnlinkatFlags::RemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => return Ok(()),

@@ -6,9 +6,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
+use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::stat::{Mode, mkdirat};
-use nix::unistd::{UnlinkatFlags, unlinkat};
+use nix::unistd::{AccessFlags, UnlinkatFlags, faccessat, unlinkat};
 
 use super::fs;
 use super::path::Location;
@@ -61,14 +61,17 @@ pub(super) struct New {
 
 /// Makes the cgroup at `location`. `None` where it cannot be made and need not be.
 pub(super) fn create(mount: &Path, location: &Location, limits: &Limits) -> Result<Option<New>> {
-    let root = fs::open_mount(mount)?;
+    match fs::open_mount(mount) {
+        Err(_) if location.optional && !limits.any() => return Ok(None),
+        other => drop(other?),
+    }
     let mut refusal = None;
     for path in std::iter::once(&location.path).chain(&location.alternatives) {
-        let root = root.try_clone().doing(|| "duplicating a descriptor")?;
-        match create_at(root, path, limits) {
+        match create_at(fs::open_mount(mount)?, path, limits) {
             Ok(new) => return Ok(Some(new)),
             Err(err) => {
-                let denied = matches!(err.errno(), Some(Errno::EACCES | Errno::EPERM | Errno::EROFS));
+                // Without an errno: another's cgroup of that name is in use.
+                let denied = matches!(err.errno(), None | Some(Errno::EACCES | Errno::EPERM | Errno::EROFS));
                 // The first refusal says most; anything but a lack of rights is not passed over.
                 let first = refusal.get_or_insert_with(|| err.clone());
                 if !denied {
@@ -114,6 +117,11 @@ fn create_at(root: OwnedFd, path: &Path, limits: &Limits) -> Result<New> {
         Err(errno) => return Err(Error::sys(errno, format!("creating cgroup {}", path.display()))),
     };
     let fd = fs::open_dir(made.root.as_fd(), path).doing(|| format!("opening cgroup {}", path.display()))?;
+    if existed {
+        let file = Path::new("cgroup.procs");
+        faccessat(&fd, file, AccessFlags::W_OK, AtFlags::AT_EACCESS)
+            .doing(|| format!("entering cgroup {}", path.display()))?;
+    }
     enable_controllers(made.root.as_fd(), fd.as_fd(), path, limits)?;
     let events = fs::events(&fd).doing(|| format!("reading cgroup.events of {}", path.display()))?;
     if existed && events.populated {

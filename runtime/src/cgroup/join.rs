@@ -48,14 +48,10 @@ impl Cgroup {
 
     /// Where below this cgroup a process is; `None` where it is in it, or elsewhere.
     fn inner_cgroup_of(&self, pid: i32) -> Result<Option<PathBuf>> {
-        let file = format!("/proc/{pid}/cgroup");
-        let text = match std::fs::read_to_string(&file) {
-            Err(err) if matches!(err.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => {
-                return Err(Error::new(Kind::NotRunning, format!("container not running (process {pid})")));
-            }
-            other => other.doing(|| format!("reading {file}"))?,
+        let path = match cgroup_of(pid) {
+            Err(err) if err.kind() != Kind::NotRunning => return Ok(None),
+            other => other?,
         };
-        let Ok(path) = own_cgroup(&text) else { return Ok(None) };
         Ok(path.strip_prefix(self.path()).ok().filter(|p| !p.as_os_str().is_empty()).map(Path::to_path_buf))
     }
 
@@ -85,6 +81,17 @@ impl Cgroup {
             }
         }
         Ok(())
+    }
+}
+
+/// The cgroup that a process is in.
+pub(super) fn cgroup_of(pid: i32) -> Result<PathBuf> {
+    let file = format!("/proc/{pid}/cgroup");
+    match std::fs::read_to_string(&file) {
+        Err(err) if matches!(err.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => {
+            Err(Error::new(Kind::NotRunning, format!("container not running (process {pid})")))
+        }
+        other => own_cgroup(&other.doing(|| format!("reading {file}"))?),
     }
 }
 

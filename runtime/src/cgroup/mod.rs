@@ -8,7 +8,8 @@
 //! ```text
 //! let location = Location::resolve(&request, cgroup::own)?;     where (no system call, or one file)
 //! let limits   = plan(&resources, Purpose::Create)?;            what (pure; limits.warnings to show)
-//! let prepared = cgroup::prepare(mount, &location, &limits, &annotations)?;
+//! let extra    = Extra::new(&annotations)?;                      org.systemd.property.* (pure)
+//! let prepared = cgroup::prepare(mount, &location, &limits, &extra)?;
 //!     prepared.fd()          for clone3's CLONE_INTO_CGROUP; None with systemd or without a cgroup
 //! let cgroup   = prepared.attach(pid)?;                         systemd makes the scope around pid
 //!     cgroup.apply(&limits)  all limits and the device program
@@ -30,6 +31,7 @@ mod path;
 mod plan;
 mod plan_io;
 pub mod stats;
+mod systemd;
 mod watch;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -42,6 +44,7 @@ pub use device_program::Outcome as DeviceOutcome;
 pub use devices::{Kind as DeviceKind, Policy as DevicePolicy, Rule as DeviceRule};
 pub use path::{Location, Request, Unit, own_cgroup};
 pub use plan::{Limits, OnFailure, Purpose, Value, Write, plan, weight_of_shares};
+pub use systemd::Extra;
 pub use watch::{Event, MemoryEvents, Watch};
 
 use crate::error::{Context, Error, Result};
@@ -95,6 +98,8 @@ pub fn own() -> Result<PathBuf> {
 pub enum Prepared {
     /// An empty cgroup to clone into; removed again if this is dropped.
     Made(Made),
+    /// A scope that systemd makes as soon as there is a process for it.
+    Scope(Scope),
     /// No cgroup of its own.
     None,
 }
@@ -104,7 +109,16 @@ pub enum Prepared {
 pub struct Made {
     new: create::New,
     mount: PathBuf,
-    manager: Manager,
+}
+
+/// A scope to be.
+#[derive(Debug)]
+pub struct Scope {
+    mount: PathBuf,
+    user: bool,
+    unit: Unit,
+    limits: Limits,
+    extra: Extra,
 }
 
 /// Refuses a place that is in use, to be asked before the place is recorded as the container's.
@@ -115,39 +129,70 @@ pub fn refuse_in_use(mount: &Path, location: &Location) -> Result<()> {
     }
 }
 
-/// Makes what must exist before the container's first process.
-pub fn prepare(mount: &Path, location: &Location, limits: &Limits) -> Result<Prepared> {
-    match location.manager {
-        Manager::Disabled => Ok(Prepared::None),
-        Manager::Systemd { .. } => Err(Error::unsupported("the systemd cgroup manager")),
-        Manager::Cgroupfs => match create::create(mount, location, limits)? {
-            Some(new) => {
-                Ok(Prepared::Made(Made { new, mount: mount.to_path_buf(), manager: location.manager }))
-            }
+/// Makes what must exist before the container's first process. `extra` matters to systemd alone.
+pub fn prepare(mount: &Path, location: &Location, limits: &Limits, extra: &Extra) -> Result<Prepared> {
+    let mount_path = mount.to_path_buf();
+    match (location.manager, &location.unit) {
+        (Manager::Disabled, _) => Ok(Prepared::None),
+        (Manager::Systemd { user }, Some(unit)) => {
+            fs::open_mount(mount)?;
+            let (unit, limits, extra) = (unit.clone(), limits.clone(), extra.clone());
+            Ok(Prepared::Scope(Scope { mount: mount_path, user, unit, limits, extra }))
+        }
+        _ => match create::create(mount, location, limits)? {
+            Some(new) => Ok(Prepared::Made(Made { new, mount: mount_path })),
             None => Ok(Prepared::None),
         },
     }
 }
 
 impl Prepared {
-    /// The directory to clone into.
+    /// The directory to clone into. A refusal of clone3 is explained by [`Prepared::join_error`].
     pub fn fd(&self) -> Option<BorrowedFd<'_>> {
         match self {
             Prepared::Made(made) => Some(made.new.fd.as_fd()),
-            Prepared::None => None,
+            Prepared::Scope(_) | Prepared::None => None,
         }
     }
 
-    /// The cgroup with `pid` in it: there already after `CLONE_INTO_CGROUP`, moved by systemd otherwise.
+    /// What it means that clone3 with `CLONE_INTO_CGROUP` failed with `errno`.
+    pub fn join_error(&self, errno: Errno) -> Error {
+        match self {
+            Prepared::Made(made) => join::join_error(errno, &made.new.path),
+            _ => Error::sys(errno, "starting the container's process"),
+        }
+    }
+
+    /// The cgroup with `pid` in it: there already after `CLONE_INTO_CGROUP`, put there by systemd
+    /// otherwise. The limits are for [`Cgroup::apply`] to make.
     pub fn attach(self, pid: i32) -> Result<Option<Cgroup>> {
-        let _ = pid;
         match self {
             Prepared::None => Ok(None),
-            Prepared::Made(made) => {
-                let record = Record { manager: made.manager, path: made.new.path, unit: None };
-                Ok(Some(Cgroup { fd: made.new.fd, mount: made.mount, record, made: made.new.made.keep() }))
+            Prepared::Made(Made { new, mount }) => {
+                let record = Record { manager: Manager::Cgroupfs, path: new.path, unit: None };
+                Ok(Some(Cgroup { fd: new.fd, mount, record, made: new.made.keep() }))
             }
+            Prepared::Scope(scope) => scope.start(pid).map(Some),
         }
+    }
+}
+
+impl Scope {
+    fn start(self, pid: i32) -> Result<Cgroup> {
+        let Scope { mount, user, unit, limits, extra } = self;
+        systemd::start_scope(user, &unit, pid, &limits, &extra)?;
+        // Where a scope lies only its systemd knows (the user's has a prefix of its own); the
+        // process in it tells.
+        let found = join::cgroup_of(pid)?;
+        if found.file_name() != Some(unit.scope.as_ref()) {
+            let text = format!("process {pid} is in cgroup {} and not in {}", found.display(), unit.scope);
+            let _ = systemd::stop_scope(user, &unit);
+            return Err(Error::new(crate::Kind::System, text).hint("did it end, or was it moved meanwhile?"));
+        }
+        let record = Record { manager: Manager::Systemd { user }, path: found, unit: Some(unit) };
+        Cgroup::open(&mount, &record)?.ok_or_else(|| {
+            Error::new(crate::Kind::System, format!("cgroup {} is gone", record.path.display()))
+        })
     }
 }
 
@@ -180,8 +225,8 @@ impl Cgroup {
     pub fn apply(&self, limits: &Limits) -> Result<()> {
         if let Some(policy) = &limits.devices {
             match device_program::attach(self.as_fd(), policy) {
-                // As runc: in a user namespace nobody may load programs, and the host's rules hold.
-                Err(err) if err.errno() == Some(Errno::EPERM) && in_user_namespace() => {}
+                // As runc: a user may load no programs, and the host's rules hold.
+                Err(err) if err.errno() == Some(Errno::EPERM) && unprivileged() => {}
                 other => {
                     other?;
                 }
@@ -192,10 +237,16 @@ impl Cgroup {
 
     /// Makes the changes of a plan for [`Purpose::Update`].
     pub fn update(&self, limits: &Limits) -> Result<()> {
+        // The files first: lowering memory without a kill is done there. Then systemd, which would
+        // put its own values back some day; then what systemd rounded.
         apply::change_all(self.as_fd(), self.path(), &limits.writes, limits.check_memory)?;
+        if let Some((user, unit)) = self.unit() {
+            systemd::set_limits(user, unit, limits)?;
+            apply::write_all(self.as_fd(), self.path(), &limits.writes)?;
+        }
         if let Some(policy) = &limits.devices {
             match device_program::update(self.as_fd(), policy) {
-                Err(err) if err.errno() == Some(Errno::EPERM) && in_user_namespace() => {}
+                Err(err) if err.errno() == Some(Errno::EPERM) && unprivileged() => {}
                 other => {
                     other?;
                 }
@@ -206,8 +257,20 @@ impl Cgroup {
 
     /// Removes what was made for a container that failed, and nothing else.
     pub fn undo(self) {
-        if let Ok(root) = fs::open_mount(&self.mount) {
-            create::undo(root.as_fd(), &self.made);
+        match self.unit() {
+            Some((user, unit)) => drop(systemd::stop_scope(user, unit)),
+            None => {
+                if let Ok(root) = fs::open_mount(&self.mount) {
+                    create::undo(root.as_fd(), &self.made);
+                }
+            }
+        }
+    }
+
+    fn unit(&self) -> Option<(bool, &Unit)> {
+        match (self.record.manager, &self.record.unit) {
+            (Manager::Systemd { user }, Some(unit)) => Some((user, unit)),
+            _ => None,
         }
     }
 }
@@ -218,9 +281,10 @@ impl AsFd for Cgroup {
     }
 }
 
-/// Whether this process is in a user namespace other than the host's.
-fn in_user_namespace() -> bool {
+/// Whether this process is no root, or in a user namespace other than the host's.
+fn unprivileged() -> bool {
     // The initial one maps all ids onto themselves.
-    std::fs::read_to_string("/proc/self/uid_map")
-        .is_ok_and(|map| !map.split_whitespace().eq(["0", "0", "4294967295"]))
+    !nix::unistd::geteuid().is_root()
+        || std::fs::read_to_string("/proc/self/uid_map")
+            .is_ok_and(|map| !map.split_whitespace().eq(["0", "0", "4294967295"]))
 }

@@ -76,7 +76,8 @@ impl Location {
                     Ok(Location::at(request.manager, parent(&own()?).join(inner)))
                 }
                 None if request.rootless => {
-                    let own = own()?;
+                    // Without any cgroup v2 to be in there is nothing to make, unless limits ask for it.
+                    let own = own().unwrap_or_else(|_| PathBuf::from("/"));
                     let path = parent(&own).join(request.id);
                     let below = own.join(request.id);
                     let alternatives = if below == path { Vec::new() } else { vec![below] };

@@ -207,6 +207,18 @@ impl Plan {
             && self.hooks.create_container.is_empty())
     }
 
+    /// The host's uid of the container's root where that root shall manage the cgroups below its own:
+    /// in a user namespace with a cgroup namespace and a writable cgroup mount, as runc decides it.
+    pub fn cgroup_owner(&self) -> Option<u32> {
+        let writable = |op: &MountOp| {
+            matches!(op.what, What::Cgroup) && op.attr.set & crate::sys::mount::attr::RDONLY == 0
+        };
+        if !self.namespaces.makes(CGROUP) || !self.mounts.iter().any(writable) {
+            return None;
+        }
+        self.id_maps.as_ref()?.host_uid(0)
+    }
+
     /// Whether init writes under /proc.
     pub fn writes_proc(&self) -> bool {
         !self.sysctls.is_empty() || !self.process.labels.is_empty() || self.process.oom_score.is_some()

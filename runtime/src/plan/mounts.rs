@@ -6,6 +6,7 @@ use std::ffi::CString;
 use std::path::{Path, PathBuf};
 
 use super::options::{self, Options};
+use crate::attrs::idmap;
 use crate::error::{Error, Result};
 use crate::rootfs::clean;
 use crate::spec::{Device, IdMapping, Mount, Spec};
@@ -141,7 +142,7 @@ fn plan_mount(mount: &Mount, spec: &Spec, bundle: &Path, warnings: &mut Vec<Stri
     let kind = mount.kind.as_deref().unwrap_or_default();
     let what = what(mount, kind, &options, bundle)?;
     check_proc(&destination, kind, &what)?;
-    let idmap = idmap(mount, &options, spec, &what)?;
+    let idmap = mapping(mount, &options, spec, &what)?;
     Ok(MountOp {
         destination,
         what,
@@ -213,7 +214,7 @@ fn check_proc(destination: &Path, kind: &str, what: &What) -> Result<()> {
     Err(Error::invalid(format!("{} cannot be mounted because it is inside /proc", destination.display())))
 }
 
-fn idmap(mount: &Mount, options: &Options, spec: &Spec, what: &What) -> Result<Option<IdMap>> {
+fn mapping(mount: &Mount, options: &Options, spec: &Spec, what: &What) -> Result<Option<IdMap>> {
     let own = !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty();
     if options.idmap.is_none() && !own {
         return Ok(None);
@@ -226,6 +227,8 @@ fn idmap(mount: &Mount, options: &Options, spec: &Spec, what: &What) -> Result<O
         if mount.uid_mappings.is_empty() || mount.gid_mappings.is_empty() {
             return Err(Error::invalid("uidMappings and gidMappings must both be given"));
         }
+        idmap::check("uidMappings", &mount.uid_mappings)?;
+        idmap::check("gidMappings", &mount.gid_mappings)?;
         return Ok(Some(IdMap {
             recursive,
             maps: Some((mount.uid_mappings.clone(), mount.gid_mappings.clone())),

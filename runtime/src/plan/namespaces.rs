@@ -85,9 +85,12 @@ pub fn plan(linux: &Linux) -> Result<Namespaces> {
         }
     }
     out.join.sort_by_key(|(flag, _)| KINDS.iter().position(|(_, kind, _)| kind == flag));
-    if !out.has(MOUNT) {
-        return Err(Error::unsupported("linux.namespaces has no mount namespace")
-            .hint("add {\"type\": \"mount\"}: a container without one would change the host's mounts"));
+    if !out.has(MOUNT) && out.has(USER) {
+        return Err(Error::unsupported("linux.namespaces has a user namespace, but no mount namespace")
+            .hint("add {\"type\": \"mount\"}: without one nothing could be mounted"));
+    }
+    if !out.has(MOUNT) && linux.rootfs_propagation.as_ref().is_some_and(|word| !word.is_empty()) {
+        return Err(Error::unsupported("linux.rootfsPropagation needs a mount namespace"));
     }
     let maps = !linux.uid_mappings.is_empty() || !linux.gid_mappings.is_empty();
     if maps && !out.has(USER) {
@@ -111,6 +114,7 @@ mod tests {
     fn made_and_joined() {
         let ns = of(r#"{"namespaces":[{"type":"mount"},{"type":"network","path":"/n"},{"type":"user","path":"/u"},{"type":"time"}]}"#).unwrap();
         assert!(ns.makes(MOUNT) && ns.makes(CLONE_NEWTIME) && !ns.makes(NETWORK));
+        assert!(!of(r#"{"namespaces":[{"type":"pid"}]}"#).unwrap().has(MOUNT));
         assert_eq!(ns.join, [(USER, PathBuf::from("/u")), (NETWORK, PathBuf::from("/n"))]);
     }
 
@@ -119,7 +123,8 @@ mod tests {
         for (json, word) in [
             (r#"{"namespaces":[{"type":"mount"},{"type":"mount"}]}"#, "twice"),
             (r#"{"namespaces":[{"type":"net"}]}"#, "unknown type"),
-            (r#"{"namespaces":[{"type":"pid"}]}"#, "no mount namespace"),
+            (r#"{"namespaces":[{"type":"user"}]}"#, "no mount namespace"),
+            (r#"{"namespaces":[],"rootfsPropagation":"shared"}"#, "needs a mount namespace"),
             (r#"{"namespaces":[{"type":"mount"}],"timeOffsets":{"monotonic":{"secs":1}}}"#, "time namespace"),
             (
                 r#"{"namespaces":[{"type":"mount"}],"uidMappings":[{"containerID":0,"hostID":1,"size":1}]}"#,

@@ -1,8 +1,9 @@
-//! Sources of bind mounts, opened by the creator before the container exists.
+//! Sources of bind mounts, opened with the caller's own view and identity.
 //!
-//! Owns detached copies of the host's mounts. They are opened outside, where the host's paths
-//! mean what the caller meant and may be read, so that the container's init only attaches them;
-//! a missing source is refused before anything was made.
+//! Owns detached copies of the host's mounts. The creator opens them before the container exists, so
+//! that a missing source is refused before anything was made. A caller without rights over its mount
+//! namespace (open_tree(2)) leaves that to init, which has them in the container's own copy of that
+//! namespace, and opens while it still is the caller's user. Never looks at a path of the container.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -13,7 +14,8 @@ use nix::fcntl::{AT_FDCWD, OFlag};
 use super::userns;
 use crate::error::{Context, Error, Result};
 use crate::plan::Plan;
-use crate::plan::mounts::{MountOp, What};
+use crate::plan::mounts::{DeviceNode, MountOp, What};
+use crate::plan::namespaces::MOUNT;
 use crate::rootfs::is_dir;
 use crate::sys::fs::{cstring, openat2};
 use crate::sys::mount::{MountAttr, attr, clone_tree, set_attr};
@@ -37,27 +39,64 @@ pub struct Prepared {
     pub root: OwnedFd,
     /// As `plan.mounts`; `None` for what is no bind mount.
     pub sources: Vec<Option<Source>>,
-    /// As `plan.devices`, in a user namespace, where nodes cannot be made.
-    pub devices: Vec<OwnedFd>,
+    /// As `plan.devices`, in a user namespace, where no nodes but FIFOs can be made.
+    pub devices: Vec<Option<OwnedFd>>,
     /// The host's null device, for masks over files; `None` when nothing is masked.
     pub null: Option<OwnedFd>,
 }
 
-/// Opens all sources of `plan`.
-pub fn prepare(plan: &Plan) -> Result<Prepared> {
-    let default = match plan.root_propagation {
+/// Opens all sources of `plan`; `None` where only a mount namespace of the container's own gives
+/// the right to, and [`prepare_inside`] must.
+pub fn prepare(plan: &Plan) -> Result<Option<Prepared>> {
+    match open_root(plan) {
+        Err(err) if err.errno() == Some(Errno::EPERM) && plan.namespaces.makes(MOUNT) => {
+            match plan.mounts.iter().find(|op| op.idmap.is_some()) {
+                None => Ok(None),
+                Some(op) => Err(Error::sys(Errno::EPERM, "mapping the mount's ids")
+                    .hint("it takes the rights of root over the source's file system")
+                    .context(format_args!("mounting on {}", op.destination.display()))),
+            }
+        }
+        root => with_root(plan, root?).map(Some),
+    }
+}
+
+/// Opens all sources of `plan` in the container's new mount namespace, before init becomes root there.
+pub fn prepare_inside(plan: &Plan) -> Result<Prepared> {
+    with_root(plan, open_root(plan)?)
+}
+
+/// Adds one more mount behind those of the plan; its source is opened now if the others are.
+pub fn add(plan: &mut Plan, prepared: &mut Option<Prepared>, op: MountOp) -> Result<()> {
+    if let (Some(prepared), What::Bind { source, recursive }) = (prepared, &op.what) {
+        let default = default_propagation(plan);
+        prepared.sources.push(Some(open_source(&op, source, *recursive, default)?));
+    }
+    plan.mounts.push(op);
+    Ok(())
+}
+
+fn default_propagation(plan: &Plan) -> (u64, bool) {
+    match plan.root_propagation {
         Some(shared @ (libc::MS_SHARED, _)) => shared,
         // What lies below a bound directory may never stay a peer of the host's mounts.
         Some((flag, _)) => (flag, true),
         None => (libc::MS_SLAVE, true),
-    };
+    }
+}
+
+fn open_root(plan: &Plan) -> Result<OwnedFd> {
+    clone_tree(AT_FDCWD, &cstring(&plan.rootfs).doing(|| "reading root.path")?, true)
+        .doing(|| format!("opening the root file system {}", plan.rootfs.display()))
+}
+
+fn with_root(plan: &Plan, root: OwnedFd) -> Result<Prepared> {
+    let default = default_propagation(plan);
     // A shared or unbindable root would be refused by pivot_root(2); it is made so afterwards.
     let until_pivot = match default.0 {
         libc::MS_PRIVATE => libc::MS_PRIVATE,
         _ => libc::MS_SLAVE,
     };
-    let root = clone_tree(AT_FDCWD, &cstring(&plan.rootfs).doing(|| "reading root.path")?, true)
-        .doing(|| format!("opening the root file system {}", plan.rootfs.display()))?;
     let attrs = MountAttr { propagation: until_pivot, ..MountAttr::default() };
     set_attr(&root, true, &attrs)
         .doing(|| format!("detaching {} from the host's mounts", plan.rootfs.display()))?;
@@ -74,21 +113,25 @@ pub fn prepare(plan: &Plan) -> Result<Prepared> {
         });
     }
     let devices = if plan.new_user_namespace() || plan.joins_user_namespace() {
-        plan.devices.iter().map(|node| host_device(&node.path, node.dev, node.mode)).collect::<Result<_>>()?
+        plan.devices.iter().map(bound_node).collect::<Result<_>>()?
     } else {
         Vec::new()
     };
     let null = if plan.masked_paths.is_empty() {
         None
     } else {
-        Some(host_device(Path::new("/dev/null"), nix::sys::stat::makedev(1, 3), libc::S_IFCHR)?)
+        let null = host_device(Path::new("/dev/null"), nix::sys::stat::makedev(1, 3), libc::S_IFCHR)?;
+        // It is the host's: its owner and mode are not the container's to change.
+        let attrs = MountAttr { set: attr::RDONLY, ..MountAttr::default() };
+        set_attr(&null, false, &attrs).doing(|| "making the cover of masked files read-only")?;
+        Some(null)
     };
     Ok(Prepared { root, sources, devices, null })
 }
 
 fn open_source(op: &MountOp, source: &Path, recursive: bool, default: (u64, bool)) -> Result<Source> {
     let mount = clone_tree(AT_FDCWD, &cstring(source).doing(|| "reading the source")?, recursive)
-        .doing(|| format!("opening the source {}", source.display()))?;
+        .map_err(|errno| source_error(errno, source, recursive))?;
     if op.destination == Path::new("/proc") {
         let magic = fs_magic(&mount).doing(|| "looking at the source's file system")?;
         if magic != PROC_SUPER_MAGIC {
@@ -104,6 +147,17 @@ fn open_source(op: &MountOp, source: &Path, recursive: bool, default: (u64, bool
         map_ids(&mount, idmap.recursive, &userns)?;
     }
     Ok(Source { mount, is_dir })
+}
+
+fn source_error(errno: Errno, source: &Path, recursive: bool) -> Error {
+    let err = Error::sys(errno, format!("opening the source {}", source.display()));
+    match errno {
+        // mount_namespaces(7): what came along from a more privileged mount namespace stays together.
+        Errno::EINVAL if !recursive => {
+            err.hint("other file systems are mounted below it, which a user must not uncover: use rbind")
+        }
+        _ => err,
+    }
 }
 
 /// Sets attributes and propagation in as few calls as their recursion allows.
@@ -159,8 +213,15 @@ pub fn map_ids(mount: impl AsFd, recursive: bool, userns: &OwnedFd) -> Result<()
     }
 }
 
+fn bound_node(node: &DeviceNode) -> Result<Option<OwnedFd>> {
+    match node.mode & libc::S_IFMT {
+        libc::S_IFIFO => Ok(None),
+        _ => host_device(&node.path, node.dev, node.mode).map(Some),
+    }
+}
+
 /// A detached mount of the host's node at `path`, checked to be the device that is meant.
-fn host_device(path: &Path, dev: u64, mode: u32) -> Result<OwnedFd> {
+pub fn host_device(path: &Path, dev: u64, mode: u32) -> Result<OwnedFd> {
     let doing = || format!("opening the host's device {}", path.display());
     let fd = openat2(AT_FDCWD, path, OFlag::O_PATH, 0, 0).doing(doing)?;
     let stat = nix::sys::stat::fstat(&fd).doing(doing)?;

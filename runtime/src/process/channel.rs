@@ -9,12 +9,13 @@
 //!    | -- clone3 --------------------------->|
 //!    |<------------------------- Init(pid) --|  only from a step between, which then ends
 //!    | -- Go ------------------------------->|  id maps, cgroup, devices of the net are in place
+//!    | -- Network(fd) ---------------------->|  the network namespace, made beside init's mounts
 //!    |<------------------------ RunHooks(fd)-|  mounts are made; prestart and createRuntime
 //!    | -- HooksDone ------------------------>|
 //!    |<------------------------- Filter(fd) -|  notification descriptor of the filter
 //!    |<------------------------- Master(fd) -|  terminal, when the creator itself serves it
 //!    |<------------------------------ Ready -|  nothing is left but execve
-//!    | -- Proceed(gate?) ------------------->|  state is recorded: wait at the gate, or execute
+//!    | -- Proceed -------------------------->|  limits hold, state is recorded: to the gate, or execute
 //!    |<------------------- end of file ------|  executed
 //!    |<--------------------------- Failed(e)-|  instead of any of the above
 //! ```
@@ -25,6 +26,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::error::{Context, Error, Kind, Result};
 use crate::sys::socket;
@@ -40,14 +42,16 @@ pub enum Message {
     RunHooks,
     /// They succeeded.
     HooksDone,
+    /// A network namespace to join.
+    Network(OwnedFd),
     /// The notification descriptor of the seccomp filter.
     Filter(OwnedFd),
     /// The master of the workload's terminal.
     Master(OwnedFd),
     /// All is set up.
     Ready,
-    /// Go on: to the gate when `true`, else to execve(2).
-    Proceed(bool),
+    /// Limits hold and state is recorded: go on, to the gate or to execve(2).
+    Proceed,
     /// Something the user should know.
     Warning(String),
     /// It failed, and the sender is about to exit.
@@ -59,7 +63,7 @@ pub enum Message {
 pub struct Channel(OwnedFd);
 
 /// Room for the longest error.
-const LARGEST: usize = 64 * 1024;
+const LARGEST: usize = 8 * 1024;
 
 impl Channel {
     /// A connected pair.
@@ -94,7 +98,11 @@ impl Channel {
                 fds.push(fd.as_fd());
             }
             Message::Ready => bytes.push(b'R'),
-            Message::Proceed(gate) => bytes.extend_from_slice(&[b'P', u8::from(*gate)]),
+            Message::Proceed => bytes.push(b'P'),
+            Message::Network(fd) => {
+                bytes.push(b'N');
+                fds.push(fd.as_fd());
+            }
             Message::Warning(text) => {
                 bytes.push(b'W');
                 bytes.extend_from_slice(text.as_bytes());
@@ -102,6 +110,13 @@ impl Channel {
             Message::Failed(err) => {
                 bytes.push(b'E');
                 serde_json::to_writer(&mut bytes, err).doing(|| "encoding an error")?;
+                if bytes.len() > LARGEST {
+                    // Only a name of thousands of bytes makes an error that long; its kind counts most.
+                    let short =
+                        Error::new(err.kind(), err.to_string().chars().take(1000).collect::<String>());
+                    bytes.truncate(1);
+                    serde_json::to_writer(&mut bytes, &short).doing(|| "encoding an error")?;
+                }
             }
         }
         bytes.truncate(LARGEST);
@@ -110,9 +125,10 @@ impl Channel {
 
     /// Receives one message; `None` when the other side is gone.
     pub fn recv(&self) -> Result<Option<Message>> {
-        let mut bytes = vec![0u8; LARGEST];
+        let mut bytes = [0u8; LARGEST];
         let (n, mut fds) = match socket::recv(&self.0, &mut bytes) {
-            Err(Errno::ECONNRESET) => return Ok(None),
+            // It closed with words of ours unread; what it said before still waits.
+            Err(Errno::ECONNRESET) => return self.recv(),
             other => other.doing(|| "listening to the other side of the fork")?,
         };
         let Some((tag, rest)) = bytes[..n].split_first() else { return Ok(None) };
@@ -125,11 +141,41 @@ impl Channel {
             (b'F', Some(fd)) => Message::Filter(fd),
             (b'M', Some(fd)) => Message::Master(fd),
             (b'R', _) => Message::Ready,
-            (b'P', _) => Message::Proceed(rest.first() == Some(&1)),
+            (b'P', _) => Message::Proceed,
+            (b'N', Some(fd)) => Message::Network(fd),
             (b'W', _) => Message::Warning(String::from_utf8_lossy(rest).into_owned()),
             (b'E', _) => Message::Failed(serde_json::from_slice(rest).map_err(|_| garbled())?),
             _ => return Err(garbled()),
         }))
+    }
+
+    /// Sends one message to a side that may have failed meanwhile: then its reason is the error.
+    ///
+    /// A side that died without a word is left for the next [`Channel::recv`] to find.
+    pub fn tell(&self, message: &Message) -> Result<()> {
+        match self.send(message) {
+            Err(err) if matches!(err.errno(), Some(Errno::EPIPE | Errno::ECONNRESET)) => {
+                match self.reason(Error::new(Kind::NotRunning, "")) {
+                    silent if silent.kind() == Kind::NotRunning => Ok(()),
+                    reason => Err(reason),
+                }
+            }
+            other => other,
+        }
+    }
+
+    /// Why the other side failed, if that was said already, else `err`: what goes wrong on this side
+    /// because of it says less.
+    pub fn reason(&self, err: Error) -> Error {
+        let mut fds = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+        while let Ok(1..) = poll(&mut fds, PollTimeout::ZERO) {
+            match self.recv() {
+                Ok(Some(Message::Failed(reason))) => return reason,
+                Ok(Some(_)) => {}
+                Ok(None) | Err(_) => break,
+            }
+        }
+        err
     }
 
     /// Waits for the creator's go-ahead; its death ends this process quietly.
@@ -153,6 +199,20 @@ impl AsFd for Channel {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_reason_of_a_failure_outlives_its_sender() {
+        let (a, b) = Channel::pair().unwrap();
+        b.send(&Message::Go).unwrap();
+        a.send(&Message::Warning("w".into())).unwrap();
+        a.send(&Message::Failed(Error::invalid("the reason"))).unwrap();
+        // `Go` stays unread, which the kernel reports before what waits.
+        drop(a);
+        let err = b.send(&Message::Go).unwrap_err();
+        assert_eq!(b.reason(err).to_string(), "the reason");
+        assert_eq!(b.reason(Error::invalid("other")).to_string(), "other");
+        assert!(b.recv().unwrap().is_none());
+    }
 
     #[test]
     fn errors_cross_whole() {

@@ -12,15 +12,17 @@ use nix::fcntl::{AT_FDCWD, OFlag};
 use super::binds::{self, Prepared};
 use super::channel::{Channel, Message};
 use super::init::{self, Handover};
+use super::notify::Notify;
 use super::seal::Seal;
-use super::{hooks, outside, userns};
+use super::{hooks, notify, outside, userns};
 use crate::attrs::{netdev, rdt, rlimits};
 use crate::cgroup::{self, Cgroup, Limits, Location, Manager, Purpose};
 use crate::container::Container;
 use crate::error::{Context, Error, Kind, Result};
-use crate::plan::namespaces::{CGROUP, NETWORK, PID};
+use crate::plan::namespaces::{CGROUP, NETWORK, PID, USER};
 use crate::plan::{Choices, Plan};
 use crate::procfs::{Base, Proc};
+use crate::report::Status;
 use crate::spec::Spec;
 use crate::state::{self, Entry, Lock, ProcessId, State, Store};
 use crate::sys::clone::{self, CLONE_NEWTIME, Cloned, clone3, pidfd_open, pidfd_signal};
@@ -81,6 +83,8 @@ pub struct Created {
     pub master: Option<OwnedFd>,
     /// What the user should know.
     pub warnings: Vec<String>,
+    /// The way of its notifications, for one that runs.
+    pub notify: Option<Notify>,
 }
 
 /// Makes the container and leaves it waiting for `start`.
@@ -103,13 +107,13 @@ pub fn make(store: &Store, mut request: CreateRequest, then: Then, detached: boo
         request,
         seal,
         outside,
+        place: store.path().join(&request.id),
         entry,
         lock: Some(lock),
         then,
         cgroup: None,
         pidfd: None,
         rdt: None,
-        poststop: None,
     };
     match attempt.run() {
         Ok(created) => Ok(created),
@@ -127,8 +131,9 @@ struct Outside {
     annotations: crate::spec::StringMap,
     plan: Plan,
     limits: Limits,
+    extra: cgroup::Extra,
     location: Location,
-    prepared: Prepared,
+    prepared: Option<Prepared>,
     joins: Vec<(u64, OwnedFd)>,
     console_socket: Option<OwnedFd>,
 }
@@ -150,6 +155,10 @@ impl Outside {
         let mut limits = cgroup::plan(&plan.resources, Purpose::Create)
             .map_err(|err| err.context(format_args!("{}: linux.resources", path.display())))?;
         plan.warnings.append(&mut limits.warnings);
+        let extra = match request.manager {
+            Manager::Systemd { .. } => cgroup::Extra::new(&spec.annotations)?,
+            _ => cgroup::Extra::default(),
+        };
         let location = Location::resolve(
             &cgroup::Request {
                 id: &request.id,
@@ -175,6 +184,7 @@ impl Outside {
             annotations: spec.annotations,
             plan,
             limits,
+            extra,
             location,
             prepared,
             joins,
@@ -214,18 +224,27 @@ struct Attempt<'a> {
     request: &'a CreateRequest,
     seal: Seal,
     outside: Outside,
+    place: PathBuf,
     entry: Entry,
     lock: Option<Lock>,
     then: Then,
     cgroup: Option<Cgroup>,
     pidfd: Option<(i32, OwnedFd)>,
     rdt: Option<rdt::RdtRecord>,
-    /// The state for `poststop` hooks, from when init exists.
-    poststop: Option<Vec<u8>>,
 }
 
 impl Attempt<'_> {
     fn run(&mut self) -> Result<Created> {
+        let mut notify = None;
+        if notify::wanted() {
+            let Outside { plan, prepared, .. } = &mut self.outside;
+            if let Some(op) = notify::prepare(&self.entry, &self.place, plan)? {
+                binds::add(plan, prepared, op)?;
+            }
+            if self.then == Then::Run {
+                notify = Notify::listen(&self.entry)?;
+            }
+        }
         let plan = &self.outside.plan;
         cgroup::refuse_in_use(Path::new(cgroup::MOUNT), &self.outside.location)?;
         let cgroup_record = self.outside.location.record();
@@ -254,22 +273,32 @@ impl Attempt<'_> {
             }
             Then::Run => None,
         };
-        let cgroup = cgroup::prepare(Path::new(cgroup::MOUNT), &self.outside.location, &self.outside.limits)?;
+        let outside = &self.outside;
+        let cgroup =
+            cgroup::prepare(Path::new(cgroup::MOUNT), &outside.location, &outside.limits, &outside.extra)?;
+        if outside.location.optional && cgroup.fd().is_none() {
+            // Another's cgroup may have that name.
+            state.cgroup = None;
+        }
         let (ours, theirs) = Channel::pair()?;
+        // After a step between, init's first word must not overtake the one that tells its pid.
         let waits = plan.new_user_namespace()
+            || plan.needs_step_between()
             || !plan.net_devices.is_empty()
             || plan.rdt.is_some()
             || matches!(self.outside.location.manager, Manager::Systemd { .. });
         let handshakes =
             self.then == Then::Wait || self.request.pid_file.is_some() || plan.has_creating_hooks();
+        // The dearest namespace; with the others in one clone3 it would come before everything else.
+        let network_beside = plan.namespaces.makes(NETWORK) && !waits && !plan.needs_step_between();
         let hook_state = |pid: i32, status: &str| report::for_hooks(&state, pid, status);
         let handover = Handover {
             plan,
-            prepared: &self.outside.prepared,
+            prepared: self.outside.prepared.as_ref(),
             joins: &self.outside.joins,
             channel: &theirs,
             waits,
-            handshakes,
+            network_beside,
             gate: gate.as_ref(),
             console_socket: self.outside.console_socket.as_ref().map(AsFd::as_fd),
             preserved: &self.request.preserved,
@@ -285,7 +314,11 @@ impl Attempt<'_> {
 
         let proc = Proc::new();
         if plan.new_user_namespace() {
-            self.map_ids(pid)?;
+            self.map_ids(pid).map_err(|err| ours.reason(err))?;
+            if let (false, Some(score)) = (plan.needs_step_between(), plan.process.oom_score) {
+                // Before init hides itself, as then the file is root's.
+                score.apply(&proc, Base::Pid(pid)).map_err(|err| ours.reason(err))?;
+            }
         }
         if let Some(rdt) = &plan.rdt {
             let resctrl = rdt::open_resctrl()?;
@@ -299,21 +332,23 @@ impl Attempt<'_> {
         if !plan.net_devices.is_empty() {
             let ns = openat2(AT_FDCWD, format!("/proc/{pid}/ns/net"), OFlag::O_RDONLY, 0, 0)
                 .doing(|| "opening the container's network namespace")?;
-            netdev::attach(&plan.net_devices, ns, &proc)?;
+            netdev::attach(&plan.net_devices, ns, &proc).map_err(|err| ours.reason(err))?;
         }
         if waits {
-            // Fails if init died: the next look for a word finds out.
-            let _ = ours.send(&Message::Go);
+            ours.tell(&Message::Go)?;
+        }
+        if network_beside {
+            ours.tell(&Message::Network(make_network()?))?;
         }
         // From here on init builds its root while limits and state are written beside it.
         if plan.limits_from_outside() {
-            rlimits::apply(&plan.process.rlimits, pid)?;
-            if let Some(score) = plan.process.oom_score {
-                score.apply(&proc, Base::Pid(pid))?;
-            }
+            rlimits::apply(&plan.process.rlimits, pid).map_err(|err| ours.reason(err))?;
         }
         if let Some(cgroup) = &self.cgroup {
             cgroup.apply(&self.outside.limits)?;
+            if let Some(root) = plan.cgroup_owner() {
+                cgroup.chown(root, None)?;
+            }
             state.cgroup = Some(cgroup.record().clone());
         }
         self.entry.write(state::CONFIG, &self.outside.config)?;
@@ -323,7 +358,9 @@ impl Attempt<'_> {
         }
         self.entry.save(&state)?;
 
-        self.poststop = state.poststop.then(|| report::for_hooks(&state, 0, "stopped"));
+        if !handshakes {
+            ours.tell(&Message::Proceed)?;
+        }
         // Init has dropped its copy long ago; what waits for the kernel here, waits beside its work.
         drop(std::mem::take(&mut self.seal));
         let mut master = None;
@@ -351,17 +388,18 @@ impl Attempt<'_> {
         if handshakes {
             state.complete = true;
             self.entry.save(&state)?;
-            ours.send(&Message::Proceed(self.then == Then::Wait)).map_err(|_| self.death())?;
+            ours.tell(&Message::Proceed)?;
         }
-        // End-of-file: the workload was executed, or init is at the gate. Not before that may this
-        // process end, because until then init dies with it.
-        if let Some(Message::Failed(err)) = ours.recv()? {
-            return Err(err);
+        if self.then == Then::Run {
+            // End-of-file: the workload was executed.
+            if let Some(Message::Failed(err)) = ours.recv()? {
+                return Err(err);
+            }
         }
         warnings.extend_from_slice(&plan.warnings);
         let container = Container::new(self.entry.try_clone()?, state);
         let (pid, pidfd) = self.pidfd.take().ok_or_else(|| self.death())?;
-        Ok(Created { container, pid, pidfd, master, warnings })
+        Ok(Created { container, pid, pidfd, master, warnings, notify })
     }
 
     fn map_ids(&self, pid: i32) -> Result<()> {
@@ -371,7 +409,8 @@ impl Attempt<'_> {
         let dir = openat2(AT_FDCWD, format!("/proc/{pid}"), OFlag::O_PATH | OFlag::O_DIRECTORY, 0, 0)
             .doing(doing)?;
         maps.apply(&dir, pid)?;
-        for (op, source) in plan.mounts.iter().zip(&self.outside.prepared.sources) {
+        let sources = self.outside.prepared.iter().flat_map(|prepared| &prepared.sources);
+        for (op, source) in plan.mounts.iter().zip(sources) {
             if let (Some(idmap), Some(source)) = (&op.idmap, source)
                 && idmap.maps.is_none()
             {
@@ -387,7 +426,7 @@ impl Attempt<'_> {
         let Some((path, metadata)) = &self.outside.plan.seccomp_listener else {
             return Err(Error::invalid("linux.seccomp: NOTIFY without listenerPath"));
         };
-        outside::send_filter(path, metadata, state, pid, pid, fd)
+        outside::send_filter(path, metadata, (state, Status::Creating, pid), pid, fd)
     }
 
     /// Writes the pid where the caller wants it, complete before `create` returns.
@@ -408,7 +447,9 @@ impl Attempt<'_> {
     }
 
     fn undo(self, store: &Store) {
-        let Attempt { outside, entry, cgroup, pidfd, rdt, poststop, .. } = self;
+        let Attempt { outside, entry, cgroup, pidfd, rdt, .. } = self;
+        // The container existed: what its hooks set up is theirs to undo (runtime.md, lifecycle, steps 3-9).
+        let existed = pidfd.is_some().then(|| entry.load().ok()).flatten();
         if let Some((pid, fd)) = pidfd {
             let _ = pidfd_signal(&fd, libc::SIGKILL);
             let _ = clone::wait(pid);
@@ -421,14 +462,23 @@ impl Attempt<'_> {
             let _ = rdt::destroy(record, &resctrl);
         }
         let _ = store.remove(&entry);
-        // A failure on the way to `created` goes on with the container's end (runtime.md, lifecycle, step 12).
-        for hook in poststop.iter().flat_map(|_| &outside.plan.hooks.poststop) {
-            let text = poststop.as_deref().unwrap_or_default();
-            if let Err(err) = hooks::run("poststop", std::slice::from_ref(hook), text) {
-                warn_all(vec![err.to_string()]);
-            }
+        if let Some(state) = existed {
+            hooks::run_poststop(&outside.plan.hooks.poststop, &state);
         }
     }
+}
+
+/// A new network namespace with its loopback up; this process is back in its own on return.
+fn make_network() -> Result<OwnedFd> {
+    let own = openat2(AT_FDCWD, "/proc/self/ns/net", OFlag::O_RDONLY, 0, 0)
+        .doing(|| "opening the own network namespace")?;
+    clone::unshare(NETWORK).doing(|| "making the network namespace")?;
+    let made = netdev::loopback_up().and_then(|()| {
+        openat2(AT_FDCWD, "/proc/self/ns/net", OFlag::O_RDONLY, 0, 0)
+            .doing(|| "opening the network namespace")
+    });
+    clone::setns(own, NETWORK).doing(|| "returning to the own network namespace")?;
+    made
 }
 
 /// Clones init, by way of the step between where one is needed.
@@ -442,9 +492,13 @@ fn spawn(
     let doing = || "cloning the container's init";
     // The cgroup namespace is made by init itself, once it is where that namespace's root shall be.
     let mut flags = plan.namespaces.new & !CGROUP;
+    if handover.network_beside {
+        flags &= !NETWORK;
+    }
     if plan.needs_step_between() {
         if plan.time_offsets.is_some() {
-            flags &= !CLONE_NEWTIME;
+            // Made by the step itself, as the offsets come before the first process in there.
+            flags &= !(CLONE_NEWTIME | USER);
         }
         return match clone3(0, cgroup).doing(doing)? {
             Cloned::Child => {
@@ -502,6 +556,9 @@ fn clone_error(errno: nix::errno::Errno, plan: &Plan, flags: u64) -> Error {
         Errno::EPERM => err.hint("user namespaces are not allowed here: see sysctl user.max_user_namespaces"),
         Errno::ENOSPC => err.hint("too many namespaces: raise the sysctls under user.max_*_namespaces"),
         Errno::EAGAIN => err.hint("the limit of processes is reached"),
+        Errno::EACCES => {
+            err.hint("the cgroup, or the one above it and the caller's, is not delegated to this user")
+        }
         Errno::EINVAL if flags & NETWORK != 0 => {
             err.hint("this kernel lacks a kind of namespace that was asked for")
         }

@@ -7,12 +7,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag};
 use nix::unistd::{Gid, Uid, setresgid, setresuid, setsid};
 
 use super::channel::{Channel, Message};
 use super::run::attend;
-use super::workload::{Workload, own_root, place_fds};
 use super::seal::Seal;
+use super::workload::{Workload, own_root, place_fds};
 use super::{console, outside};
 use crate::attrs::{keyring, memory_policy, rlimits, sched};
 use crate::container::Container;
@@ -25,6 +26,7 @@ use crate::rootfs::Root;
 use crate::seccomp;
 use crate::spec;
 use crate::sys::clone::{self, Cloned, Exit, clone3, pidfd_open};
+use crate::sys::fs::openat2;
 use crate::sys::{process, socket};
 
 /// What `exec` was asked for.
@@ -63,6 +65,8 @@ pub struct Executed {
 struct Joining<'a> {
     init: &'a OwnedFd,
     flags: u64,
+    /// The container's root, where its mount namespace is the runtime's.
+    root: Option<OwnedFd>,
     plan: &'a ProcessPlan,
     container: &'a Container,
     seccomp: Option<&'a seccomp::Compiled>,
@@ -133,6 +137,7 @@ pub fn exec(container: &Container, mut request: ExecRequest) -> Result<Executed>
     let joining = Joining {
         init: &init,
         flags,
+        root: if flags & MOUNT == 0 { Some(root_of(init_pid, &init)?) } else { None },
         plan: &plan,
         container,
         seccomp: filter.as_ref(),
@@ -153,8 +158,15 @@ pub fn exec(container: &Container, mut request: ExecRequest) -> Result<Executed>
         let _ = clone::pidfd_signal(&pidfd, libc::SIGKILL);
         let _ = clone::wait(pid);
     };
-    let outcome =
-        see_through(&request, seal, &ours, (pid, &pidfd), set_from_outside, container, linux.seccomp.as_ref());
+    let outcome = see_through(
+        &request,
+        seal,
+        &ours,
+        (pid, &pidfd),
+        set_from_outside,
+        container,
+        linux.seccomp.as_ref(),
+    );
     let master = match outcome {
         Ok(master) => master,
         Err(err) => {
@@ -162,8 +174,19 @@ pub fn exec(container: &Container, mut request: ExecRequest) -> Result<Executed>
             return Err(err);
         }
     };
-    let exit = if request.detach { None } else { Some(attend(pid, &pidfd, master).inspect_err(|_| kill())?) };
+    let exit =
+        if request.detach { None } else { Some(attend(pid, &pidfd, master, None).inspect_err(|_| kill())?) };
     Ok(Executed { exit, warnings })
+}
+
+/// Opens the root of process `pid`, which `pidfd` pins.
+fn root_of(pid: i32, pidfd: &OwnedFd) -> Result<OwnedFd> {
+    let doing = || "opening the container's root";
+    let root = openat2(AT_FDCWD, format!("/proc/{pid}/root"), OFlag::O_PATH | OFlag::O_DIRECTORY, 0, 0)
+        .doing(doing)?;
+    // Alive still, so the number meant that process.
+    clone::pidfd_signal(pidfd, 0).doing(doing)?;
+    Ok(root)
 }
 
 /// Serves the new process until it is executed; `set_from_outside` is its plan where a user
@@ -178,11 +201,8 @@ fn see_through(
     profile: Option<&spec::Seccomp>,
 ) -> Result<Option<OwnedFd>> {
     if let Some(plan) = set_from_outside {
-        rlimits::apply(&plan.rlimits, pid)?;
-        if let Some(score) = plan.oom_score {
-            score.apply(&Proc::new(), Base::Pid(pid))?;
-        }
-        ours.send(&Message::Go)?;
+        rlimits::apply(&plan.rlimits, pid).map_err(|err| ours.reason(err))?;
+        ours.tell(&Message::Go)?;
     }
     let mut master = None;
     loop {
@@ -193,7 +213,13 @@ fn see_through(
                 };
                 let metadata = profile.and_then(|p| p.listener_metadata.as_deref()).unwrap_or_default();
                 let init = container.state().init.as_ref().map_or(0, |init| init.pid);
-                outside::send_filter(path, metadata, container.state(), init, pid, &fd)?;
+                outside::send_filter(
+                    path,
+                    metadata,
+                    (container.state(), container.status()?, init),
+                    pid,
+                    &fd,
+                )?;
             }
             Some(Message::Master(fd)) => master = Some(fd),
             Some(Message::Ready) => break,
@@ -253,18 +279,41 @@ fn spawn(
     }
 }
 
+/// The last acts with the rights outside.
+fn hide(joining: &Joining<'_>) -> Result<()> {
+    if let (true, Some(score)) = (joining.flags & USER != 0, joining.plan.oom_score) {
+        // The file of a hidden process is root's.
+        score.apply(&Proc::new(), Base::Own)?;
+    }
+    // Before anything is joined: the container's root could else take hold of us (CVE-2016-9962).
+    process::set_undumpable().doing(|| "hiding the process from the container")
+}
+
+fn join_error(errno: Errno) -> Error {
+    let err = Error::sys(errno, "joining the container's namespaces");
+    match errno {
+        Errno::EPERM if !nix::unistd::geteuid().is_root() => {
+            err.hint("a user can enter the own containers alone, and only once they are started")
+        }
+        _ => err,
+    }
+}
+
 fn enter_error(errno: Errno, doing: &str) -> Error {
     let err = Error::sys(errno, doing);
     match errno {
         Errno::ENODEV | Errno::ENOENT => err.with_kind(Kind::NotRunning).hint("container not running"),
         Errno::EAGAIN => err.hint("the container's limit of processes is reached"),
+        Errno::EACCES => {
+            err.hint("the caller's cgroup lies outside of what is delegated to this user: call from within")
+        }
         _ => err,
     }
 }
 
 fn step_between(joining: &Joining<'_>) -> ! {
-    let result = clone::setns(joining.init, joining.flags & !MOUNT)
-        .doing(|| "joining the container's namespaces")
+    let result = hide(joining)
+        .and_then(|()| clone::setns(joining.init, joining.flags & !MOUNT).map_err(join_error))
         .and_then(|()| match clone3(libc::CLONE_PARENT as u64, None).doing(|| "cloning the process")? {
             Cloned::Child => main(joining, joining.flags & MOUNT),
             Cloned::Parent(pid, _) => joining.channel.send(&Message::Init(pid)),
@@ -290,13 +339,22 @@ fn set_up(joining: &Joining<'_>, left: u64) -> Result<std::convert::Infallible> 
     joining.seal.close_copy();
     process::set_parent_death_signal(libc::SIGKILL).doing(|| "tying the process to its creator")?;
     process::reset_signals();
-    // Before anything is joined: the container's root could else take hold of us (CVE-2016-9962).
-    process::set_undumpable().doing(|| "hiding the process from the container")?;
     let in_user_namespace = joining.flags & USER != 0;
+    if left & USER != 0 || !in_user_namespace {
+        // Else the step between has done it.
+        hide(joining)?;
+    }
     if in_user_namespace {
         channel.await_word(|word| matches!(word, Message::Go))?;
     }
-    clone::setns(joining.init, left).doing(|| "joining the container's namespaces")?;
+    if left != 0 {
+        clone::setns(joining.init, left).map_err(join_error)?;
+    }
+    if let Some(root) = &joining.root {
+        nix::unistd::fchdir(root)
+            .and_then(|()| nix::unistd::chroot("."))
+            .doing(|| "entering the container's root")?;
+    }
     if in_user_namespace {
         let (uid, gid) = (Uid::from_raw(0), Gid::from_raw(0));
         let _ = setresgid(gid, gid, gid).and_then(|()| setresuid(uid, uid, uid));

@@ -6,35 +6,37 @@
 use std::convert::Infallible as Never;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use nix::fcntl::{AT_FDCWD, OFlag};
 use nix::unistd::{Gid, Uid, setresgid, setresuid, setsid};
 
-use super::binds::Prepared;
+use super::binds::{self, Prepared};
 use super::channel::{Channel, Message};
-use super::workload::{Workload, place_fds};
 use super::seal::Seal;
+use super::workload::{Workload, place_fds};
 use super::{console, hooks, root};
 use crate::attrs::{netdev, sysctl};
 use crate::error::{Context, Result};
 use crate::plan::Plan;
-use crate::plan::namespaces::{CGROUP, NETWORK, PID, USER};
+use crate::plan::namespaces::{CGROUP, MOUNT, NETWORK, PID, USER};
 use crate::procfs::{Base, Proc};
 use crate::sys::clone::{self, Cloned, clone3};
+use crate::sys::fs::openat2;
 use crate::sys::{process, socket};
 
 /// What init takes over from the creator across the clone.
 pub struct Handover<'a> {
     /// The plan.
     pub plan: &'a Plan,
-    /// What was opened outside.
-    pub prepared: &'a Prepared,
+    /// What was opened outside; `None` leaves it to init.
+    pub prepared: Option<&'a Prepared>,
     /// Namespaces to join, opened outside, as `plan.namespaces.join`.
     pub joins: &'a [(u64, OwnedFd)],
     /// The creator.
     pub channel: &'a Channel,
     /// Whether to wait for the creator's `Go` before anything that needs ids, cgroup or network.
     pub waits: bool,
-    /// Whether to wait for the creator once all is set up, rather than go on at once.
-    pub handshakes: bool,
+    /// Whether the creator makes the network namespace beside init's mounts.
+    pub network_beside: bool,
     /// The start gate, for `create`.
     pub gate: Option<&'a OwnedFd>,
     /// The engine's console socket.
@@ -57,7 +59,8 @@ pub fn main(handover: &Handover<'_>) -> ! {
 /// The step between creator and init, where joining and making namespaces needs two clones.
 ///
 /// Joins first, with the rights outside, and again what was refused once the user namespace is
-/// joined; then clones the real init as a child of the creator (`CLONE_PARENT`).
+/// joined; then clones the real init as a child of the creator (`CLONE_PARENT`), still with the
+/// caller's ids.
 pub fn step_between(handover: &Handover<'_>, flags: u64) -> ! {
     let result = join_in_between(handover).and_then(|()| {
         match clone3(flags | libc::CLONE_PARENT as u64, None).doing(|| "cloning the container's init")? {
@@ -73,7 +76,17 @@ pub fn step_between(handover: &Handover<'_>, flags: u64) -> ! {
 }
 
 fn join_in_between(handover: &Handover<'_>) -> Result<()> {
-    let _ = process::set_undumpable();
+    let plan = handover.plan;
+    if let (true, Some(score)) = (plan.limits_from_outside(), plan.process.oom_score) {
+        // Inherited by init. Nobody could write it later on behalf of a user.
+        score.apply(&Proc::new(), Base::Own)?;
+    }
+    // An undumpable process's files are root's, but this one is written by a user as well.
+    let offsets =
+        plan.time_offsets.as_ref().map(|offsets| offsets.open(&Proc::new(), Base::Own)).transpose()?;
+    if !handover.joins.is_empty() {
+        process::set_undumpable().doing(|| "hiding init from what it joins")?;
+    }
     let mut refused = Vec::new();
     for (flag, fd) in handover.joins.iter().filter(|(flag, _)| *flag != USER) {
         if clone::setns(fd, *flag).is_err() {
@@ -82,15 +95,17 @@ fn join_in_between(handover: &Handover<'_>) -> Result<()> {
     }
     if let Some((flag, fd)) = handover.joins.iter().find(|(flag, _)| *flag == USER) {
         clone::setns(fd, *flag).doing(|| "joining the user namespace")?;
-        become_root()?;
     }
     for (flag, fd) in refused {
         clone::setns(fd, *flag).doing(|| format!("joining the {} namespace", name_of(*flag)))?;
     }
-    if let Some(offsets) = &handover.plan.time_offsets {
+    if let (Some(offsets), Some(file)) = (&plan.time_offsets, offsets) {
+        if plan.new_user_namespace() {
+            // It must own the time namespace, to whose offsets a user has no other right.
+            clone::unshare(USER).doing(|| "making the user namespace")?;
+        }
         clone::unshare(clone::CLONE_NEWTIME).doing(|| "making the time namespace")?;
-        // Readable again for this one write: an undumpable process's files are root's alone.
-        offsets.apply(&Proc::new(), Base::Own)?;
+        offsets.write(&file)?;
     }
     Ok(())
 }
@@ -131,11 +146,21 @@ fn set_up(handover: &Handover<'_>) -> Result<Never> {
             clone::setns(fd, *flag).doing(|| format!("joining the {} namespace", name_of(*flag)))?;
         }
     }
+    let opened_here;
+    let prepared = match handover.prepared {
+        Some(prepared) => prepared,
+        None => {
+            opened_here = binds::prepare_inside(plan)?;
+            &opened_here
+        }
+    };
     if handover.waits {
         channel.await_word(|word| matches!(word, Message::Go))?;
     }
     if plan.new_user_namespace() {
         process::set_undumpable().doing(|| "hiding init from the container")?;
+    }
+    if plan.new_user_namespace() || plan.joins_user_namespace() {
         become_root()?;
     }
     if plan.namespaces.makes(CGROUP) {
@@ -153,20 +178,21 @@ fn set_up(handover: &Handover<'_>) -> Result<Never> {
             channel.send(&Message::Warning(warning))?;
         }
     }
-    if plan.namespaces.makes(NETWORK) {
+    if plan.namespaces.makes(NETWORK) && !handover.network_beside {
         netdev::loopback_up()?;
     }
 
-    let root = root::build(plan, handover.prepared)?;
+    let inherited = if plan.namespaces.has(MOUNT) { None } else { Some(leave_mount_namespace()?) };
+    let root = root::build(plan, prepared, &mut || join_network(handover))?;
     let terminal = open_terminal(handover, &root)?;
     if !plan.hooks.prestart.is_empty() || !plan.hooks.create_runtime.is_empty() {
         channel.send(&Message::RunHooks)?;
         channel.await_word(|word| matches!(word, Message::HooksDone))?;
     }
     hooks::run("createContainer", &plan.hooks.create_container, &inside_state(handover, "creating"))?;
-    root::restrict(&root, plan, handover.prepared)?;
-    root::enter(&root, plan)?;
-    drop(root);
+    root::restrict(&root, plan, prepared)?;
+    root::enter(&root, plan, inherited.as_ref())?;
+    drop((root, inherited));
 
     if let Some(name) = &plan.hostname {
         nix::unistd::sethostname(name).doing(|| format!("setting the host name {name:?}"))?;
@@ -196,9 +222,7 @@ fn set_up(handover: &Handover<'_>) -> Result<Never> {
     // end-of-file tells of its death.
     process::set_parent_death_signal(0).doing(|| "untying init from its creator")?;
     channel.send(&Message::Ready)?;
-    if handover.handshakes {
-        channel.await_word(|word| matches!(word, Message::Proceed(_)))?;
-    }
+    channel.await_word(|word| matches!(word, Message::Proceed))?;
     let go = || {
         hooks::run("startContainer", &plan.hooks.start_container, &inside_state(handover, "created"))?;
         Err(workload.execute(&program, &env))
@@ -209,6 +233,16 @@ fn set_up(handover: &Handover<'_>) -> Result<Never> {
     }
 }
 
+/// For a container that keeps the runtime's mount namespace (config-linux.md, Namespaces: a type that
+/// is not listed is inherited): its root is built in a private one all the same, so that the host
+/// sees none of its mounts. Returns the namespace to come back to.
+fn leave_mount_namespace() -> Result<OwnedFd> {
+    let doing = || "leaving the runtime's mount namespace";
+    let own = openat2(AT_FDCWD, "/proc/self/ns/mnt", OFlag::O_RDONLY, 0, 0).doing(doing)?;
+    clone::unshare(MOUNT).doing(doing)?;
+    Ok(own)
+}
+
 /// Waits for `start`, and answers it with the failure if there is one.
 ///
 /// The creator is gone by now. A connection that closes without a word was a `start` that died
@@ -217,10 +251,21 @@ fn wait_at_gate(gate: &OwnedFd, creator: &Channel, go: impl FnOnce() -> Result<N
     // The creator sees end-of-file at once, however long this process waits here.
     process::close_for_good(creator.as_fd());
     let starter = Channel::over(socket::accept(gate).doing(|| "waiting for start")?);
-    starter.await_word(|word| matches!(word, Message::Proceed(_)))?;
+    starter.await_word(|word| matches!(word, Message::Proceed))?;
     let Err(err) = go();
     let _ = starter.send(&Message::Failed(err));
     process::exit_now(1)
+}
+
+/// Joins the network namespace that the creator has made meanwhile.
+fn join_network(handover: &Handover<'_>) -> Result<()> {
+    if !handover.network_beside {
+        return Ok(());
+    }
+    match handover.channel.await_word(|word| matches!(word, Message::Network(_)))? {
+        Message::Network(fd) => clone::setns(&fd, NETWORK).doing(|| "joining the network namespace"),
+        _ => Ok(()),
+    }
 }
 
 fn inside_state(handover: &Handover<'_>, status: &str) -> Vec<u8> {

@@ -8,6 +8,8 @@ pub mod create;
 pub mod exec;
 pub mod hooks;
 mod init;
+pub(crate) mod members;
+pub(crate) mod notify;
 pub mod outside;
 mod root;
 pub mod run;

@@ -13,12 +13,14 @@ use nix::mount::{MsFlags, mount};
 use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, fstat};
 use nix::unistd::{Gid, Uid, fchdir, fchownat, pivot_root, symlinkat};
 
-use super::binds::{Prepared, Source};
+use super::binds::{self, Prepared, Source};
 use super::copy_up::copy_up;
 use crate::error::{Context, Error, Result};
 use crate::plan::Plan;
 use crate::plan::mounts::{DeviceNode, MountOp, What};
+use crate::plan::namespaces::MOUNT;
 use crate::rootfs::{self, Root};
+use crate::sys::clone;
 use crate::sys::fs::{cstring, openat2, read_at};
 use crate::sys::mount::{
     MountAttr, attach, attr, clone_tree, context_message, detach_cwd, detached, fsconfig_create,
@@ -42,7 +44,11 @@ const DEV_LINKS: [(&str, &str); 5] = [
 ];
 
 /// Puts the root file system in place and makes all mounts, devices and links in it.
-pub fn build(plan: &Plan, prepared: &Prepared) -> Result<Root> {
+///
+/// `join_network` is called once, before the first mount that shows a network namespace (sysfs) and
+/// at the latest at the end.
+pub fn build(plan: &Plan, prepared: &Prepared, join_network: &mut dyn FnMut() -> Result<()>) -> Result<Root> {
+    let mut joined = false;
     let host = match plan.root_propagation {
         Some((libc::MS_PRIVATE, _)) => MsFlags::MS_PRIVATE,
         _ => MsFlags::MS_SLAVE,
@@ -54,6 +60,10 @@ pub fn build(plan: &Plan, prepared: &Prepared) -> Result<Root> {
     // Modes of directories and nodes are meant to the bit.
     let old_mask = umask(0);
     for (op, source) in plan.mounts.iter().zip(&prepared.sources) {
+        if !joined && matches!(&op.what, What::FileSystem { kind, .. } if kind.as_c_str() == c"sysfs") {
+            join_network()?;
+            joined = true;
+        }
         make_mount(&root, op, source.as_ref(), plan).map_err(|err| {
             err.context(format_args!("mounting {} on {}", name_of(op), op.destination.display()))
         })?;
@@ -68,6 +78,9 @@ pub fn build(plan: &Plan, prepared: &Prepared) -> Result<Root> {
         }
     }
     umask(old_mask);
+    if !joined {
+        join_network()?;
+    }
     Ok(root)
 }
 
@@ -257,9 +270,12 @@ fn make_devices(root: &Root, plan: &Plan, prepared: &Prepared) -> Result<()> {
     let mut dir: Option<(PathBuf, OwnedFd)> = None;
     for (at, node) in plan.devices.iter().enumerate() {
         let doing = || format!("making the device {}", node.path.display());
-        if let Some(host) = prepared.devices.get(at) {
+        let bind = |host: &OwnedFd| {
             let place = root.make_file(&node.path).map_err(|err| err.context(doing()))?;
-            attach(host, place).doing(doing)?;
+            attach(host, place).doing(doing)
+        };
+        if let Some(Some(host)) = prepared.devices.get(at) {
+            bind(host)?;
             continue;
         }
         // Nearly all nodes share /dev: resolve it once.
@@ -268,7 +284,16 @@ fn make_devices(root: &Root, plan: &Plan, prepared: &Prepared) -> Result<()> {
             dir = Some((parent.to_owned(), root.make_dir(parent)?));
         }
         if let Some((_, fd)) = &dir {
-            make_node(fd, node).map_err(|err| err.context(doing()))?;
+            match make_node(fd, node) {
+                // The runtime itself is in a user namespace, as under podman.
+                Err(err) if err.errno() == Some(Errno::EPERM) => {
+                    bind(
+                        &binds::host_device(&node.path, node.dev, node.mode)
+                            .map_err(|_| err.context(doing()))?,
+                    )?;
+                }
+                other => other.map_err(|err| err.context(doing()))?,
+            }
         }
     }
     Ok(())
@@ -373,8 +398,18 @@ impl Cover {
 }
 
 /// Makes the root the process's and the mount namespace's own, and lets go of the host's.
-pub fn enter(root: &Root, plan: &Plan) -> Result<()> {
+///
+/// With `inherited`, the mount namespace of the runtime that the container shall live in, a copy of
+/// the finished tree becomes the root there, attached to nothing: the host's mounts stay as they
+/// are, and the tree goes with the last process in it.
+pub fn enter(root: &Root, plan: &Plan, inherited: Option<&OwnedFd>) -> Result<()> {
     let doing = || "changing the root";
+    if let Some(namespace) = inherited {
+        let tree = clone_tree(root, c"", true).doing(doing)?;
+        clone::setns(namespace, MOUNT).doing(|| "returning to the runtime's mount namespace")?;
+        fchdir(&tree).and_then(|()| nix::unistd::chroot(".")).doing(doing)?;
+        return nix::unistd::chdir("/").doing(doing);
+    }
     fchdir(root.as_fd()).doing(doing)?;
     if plan.no_pivot {
         // On a ramfs there is nothing that can be pivoted away: the root is moved over it instead.

@@ -48,8 +48,11 @@ pub fn ensure() -> Result<Seal> {
     let own = openat2(AT_FDCWD, "/proc/self/exe", OFlag::O_RDONLY, 0, 0).doing(doing)?;
     if let Some(mark) = std::env::var_os(MARK) {
         if !is_sealed(&own)? {
-            return Err(Error::new(Kind::System, format!("{}: {MARK} is set, but this is no sealed copy", doing()))
-                .hint("unset it"));
+            return Err(Error::new(
+                Kind::System,
+                format!("{}: {MARK} is set, but this is no sealed copy", doing()),
+            )
+            .hint("unset it"));
         }
         let number = mark.to_str().and_then(|mark| mark.parse().ok()).filter(|number| *number >= FIRST_FREE);
         return Ok(Seal(number.and_then(adopt)));
@@ -59,7 +62,8 @@ pub fn ensure() -> Result<Seal> {
         // Unprivileged, or a file system that cannot be a lower layer.
         Err(_) => (memfd_copy(own).doing(doing)?, None),
     };
-    let argv: Vec<CString> = std::env::args_os().filter_map(|arg| CString::new(arg.into_vec()).ok()).collect();
+    let argv: Vec<CString> =
+        std::env::args_os().filter_map(|arg| CString::new(arg.into_vec()).ok()).collect();
     let number = mount.as_ref().map_or(0, |fd| fd.as_raw_fd());
     let mark = CString::new(format!("{MARK}={number}")).unwrap_or_default();
     let env: Vec<CString> = std::env::vars_os()
@@ -92,7 +96,8 @@ fn is_sealed(exe: &OwnedFd) -> Result<bool> {
 /// What is opened there cannot be written, not even by root in the container, and its inode is not
 /// the host's.
 fn overlay_copy() -> nix::Result<(OwnedFd, OwnedFd)> {
-    let path = std::env::current_exe().map_err(|err| Errno::from_raw(err.raw_os_error().unwrap_or(libc::ENOENT)))?;
+    let path =
+        std::env::current_exe().map_err(|err| Errno::from_raw(err.raw_os_error().unwrap_or(libc::ENOENT)))?;
     let (dir, name) = path.parent().zip(path.file_name()).ok_or(Errno::EINVAL)?;
     let dir = openat2(AT_FDCWD, dir, OFlag::O_PATH | OFlag::O_DIRECTORY, 0, 0)?;
     // An overlay wants two layers. Any other directory serves as the lower one: nobody but this
@@ -103,7 +108,13 @@ fn overlay_copy() -> nix::Result<(OwnedFd, OwnedFd)> {
     fsconfig_string(&ctx, c"lowerdir", &CString::new(layers).map_err(|_| Errno::EINVAL)?)?;
     fsconfig_create(&ctx)?;
     let mount = fsmount(&ctx, attr::RDONLY | attr::NODEV | attr::NOSUID)?;
-    let copy = openat2(&mount, std::path::Path::new(name), OFlag::O_PATH | OFlag::O_NOFOLLOW, 0, libc::RESOLVE_BENEATH)?;
+    let copy = openat2(
+        &mount,
+        std::path::Path::new(name),
+        OFlag::O_PATH | OFlag::O_NOFOLLOW,
+        0,
+        libc::RESOLVE_BENEATH,
+    )?;
     Ok((copy, inheritable(&mount, FIRST_FREE)?))
 }
 

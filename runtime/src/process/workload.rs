@@ -68,9 +68,6 @@ impl Workload<'_> {
         }
         if plan.no_new_privileges {
             process::set_no_new_privs().doing(|| "setting no_new_privs")?;
-        } else {
-            // Without no_new_privs only CAP_SYS_ADMIN may load a filter, and that is about to go.
-            self.load_filter()?;
         }
         if !plan.terminal {
             user::own_stdio(plan.user.uid)?;
@@ -79,10 +76,8 @@ impl Workload<'_> {
         plan.user.apply(self.proc)?;
         // With the user's own rights, and before capabilities go: as runc, either way may be needed.
         enter_directory(&plan.cwd)?;
-        plan.caps.after_setuid()?;
-        if plan.no_new_privileges {
-            self.load_filter()?;
-        }
+        // Without no_new_privs only CAP_SYS_ADMIN may load a filter.
+        plan.caps.after_setuid(self.seccomp.is_some() && !plan.no_new_privileges)?;
         let mut env = plan.env.clone();
         if plan.var("HOME").is_none_or(<[u8]>::is_empty) {
             env.retain(|entry| !entry.to_bytes().starts_with(b"HOME="));
@@ -91,10 +86,22 @@ impl Workload<'_> {
                 CString::new(format!("HOME={}", user::home_for(plan.user.uid, &passwd))).unwrap_or_default(),
             );
         }
+        if plan.activated {
+            env.retain(|entry| !entry.to_bytes().starts_with(b"LISTEN_PID="));
+            env.push(CString::new(format!("LISTEN_PID={}", nix::unistd::getpid())).unwrap_or_default());
+        }
         let program = find_program(plan)?;
         // Nothing but the standard descriptors and what the caller handed over may pass (CVE-2024-21626).
         process::cloexec_from(3 + self.preserve_fds).doing(|| "closing the runtime's descriptors")?;
+        if self.notifies() {
+            // While the creator is there to pass the descriptor on.
+            self.load_filter()?;
+        }
         Ok((program, env))
+    }
+
+    fn notifies(&self) -> bool {
+        self.seccomp.is_some_and(|filter| filter.needs_listener)
     }
 
     fn load_filter(&self) -> Result<()> {
@@ -108,7 +115,15 @@ impl Workload<'_> {
     }
 
     /// execve(2); the error says which exit code the caller owes its user.
+    ///
+    /// The filter is loaded right before: a profile is written for the workload, and need not allow
+    /// what the runtime does until then.
     pub fn execute(&self, program: &CStr, env: &[CString]) -> Error {
+        if !self.notifies()
+            && let Err(err) = self.load_filter()
+        {
+            return err;
+        }
         let errno = process::execve(program, &self.process.args, env);
         program_error(&program.to_string_lossy(), errno)
     }

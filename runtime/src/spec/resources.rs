@@ -31,7 +31,7 @@ pub struct Resources {
     /// Huge pages.
     #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
     pub hugepage_limits: Vec<HugepageLimit>,
-    /// Network classes and priorities; cgroup v1 only, refused by the plan where set.
+    /// Network classes and priorities; cgroup v1 only, ignored with a warning.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub network: Option<NetworkClass>,
     /// RDMA limits by device.

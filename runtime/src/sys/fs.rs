@@ -80,6 +80,16 @@ pub fn write_at(dir: impl AsFd, name: impl AsRef<Path>, text: &str) -> nix::Resu
     }
 }
 
+/// The namespace above the one that `fd` refers to (ioctl_ns(2), NS_GET_PARENT); `EPERM` where it
+/// is none that the caller can see.
+pub fn namespace_above(fd: impl AsFd) -> nix::Result<OwnedFd> {
+    const NS_GET_PARENT: libc::Ioctl = 0xb702;
+    // SAFETY: the request takes no argument.
+    let above = Errno::result(unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), NS_GET_PARENT) })?;
+    // SAFETY: the kernel returned a fresh descriptor (close-on-exec) that nothing else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(above) })
+}
+
 /// The `CLONE_NEW*` flag of the namespace that `fd` refers to (ioctl_ns(2), NS_GET_NSTYPE, 4.11).
 pub fn namespace_kind(fd: impl AsFd) -> nix::Result<u64> {
     const NS_GET_NSTYPE: libc::Ioctl = 0xb703;

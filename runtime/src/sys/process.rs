@@ -115,9 +115,13 @@ pub fn set_no_new_privs() -> nix::Result<()> {
 ///
 /// Ignored signals and the mask survive exec, and engines start us with both changed.
 pub fn reset_signals() {
+    // The kernel's own call: libc's refuses the signals that it keeps for itself, which a caller
+    // that used posix_spawn(3) leaves ignored.
+    let default = [0u64; 4];
     for signal in 1..=64 {
-        // SAFETY: SIG_DFL is always a valid handler; failures (SIGKILL, SIGSTOP) are of no interest.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        // SAFETY: a `struct sigaction` of zeroes, at most this long, is SIG_DFL without flags or mask;
+        // failures (SIGKILL, SIGSTOP) are of no interest.
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), 0usize, 8usize) };
     }
     // SAFETY: an empty set is built before use.
     unsafe {
