@@ -33,6 +33,11 @@ pub struct Container {
 }
 
 impl Container {
+    /// The container of an entry, for its creator.
+    pub(crate) fn new(entry: Entry, state: State) -> Container {
+        Container { entry, state }
+    }
+
     /// Finds container `id`.
     pub fn load(store: &Store, id: &str) -> Result<Container> {
         let entry = store.entry(id)?;
@@ -222,7 +227,8 @@ impl Container {
         members.pids()?.into_iter().try_for_each(|pid| members.signal(pid, signal))
     }
 
-    fn kill_everything(&self) -> Result<()> {
+    /// Kills init and waits for its end; what else runs goes with the cgroup.
+    pub(crate) fn kill_everything(&self) -> Result<()> {
         if let Ok((pid, pidfd)) = self.init() {
             let _ = pidfd_signal(&pidfd, libc::SIGKILL);
             // A frozen process dies of SIGKILL as well on cgroup v2; only its own exit takes time.

@@ -184,9 +184,11 @@ impl Store {
                     .doing(|| format!("making the state of container {id:?} in {}", self.path.display()));
             }
         }
-        let entry = self.entry(id)?;
-        let lock = entry.lock()?;
-        Ok((entry, lock))
+        let claimed = self.entry(id).and_then(|entry| entry.lock().map(|lock| (entry, lock)));
+        if claimed.as_ref().is_err_and(|err| err.kind() != Kind::NotFound) {
+            let _ = unlinkat(&self.dir, id, UnlinkatFlags::RemoveDir);
+        }
+        claimed
     }
 
     /// Removes the directory of container `id` with what is in it.

@@ -17,6 +17,7 @@ use super::seal::Seal;
 use super::{hooks, notify, outside, userns};
 use crate::attrs::{netdev, rdt, rlimits};
 use crate::cgroup::{self, Cgroup, Limits, Location, Manager, Purpose};
+use crate::container::Container;
 use crate::error::{Context, Error, Kind, Result};
 use crate::plan::namespaces::{CGROUP, NETWORK, PID, USER};
 use crate::plan::{Choices, Plan};
@@ -72,6 +73,8 @@ pub enum Then {
 /// A container that was made, as its creator sees it.
 #[derive(Debug)]
 pub struct Created {
+    /// The container.
+    pub container: Container,
     /// The init's pid.
     pub pid: i32,
     /// Its pidfd.
@@ -304,9 +307,10 @@ impl Attempt<'_> {
         };
         let (pid, pidfd) = spawn(&handover, cgroup.fd(), &mut self.lock, &ours)?;
         drop(theirs);
-        let pidfd_copy = pidfd.try_clone().doing(|| "copying the pidfd of init")?;
-        self.pidfd = Some((pid, pidfd_copy));
+        // Nothing may fail before both are where `undo` finds them.
+        self.pidfd = Some((pid, pidfd));
         self.cgroup = cgroup.attach(pid)?;
+        let Some((_, pidfd)) = &self.pidfd else { return Err(self.death()) };
 
         let proc = Proc::new();
         if plan.new_user_namespace() {
@@ -365,8 +369,8 @@ impl Attempt<'_> {
             match ours.recv()? {
                 Some(Message::RunHooks) => {
                     let text = report::for_hooks(&state, pid, "creating");
-                    hooks::run_beside(&pidfd, "prestart", &plan.hooks.prestart, &text)?;
-                    hooks::run_beside(&pidfd, "createRuntime", &plan.hooks.create_runtime, &text)?;
+                    hooks::run_beside(pidfd, "prestart", &plan.hooks.prestart, &text)?;
+                    hooks::run_beside(pidfd, "createRuntime", &plan.hooks.create_runtime, &text)?;
                     let _ = ours.send(&Message::HooksDone);
                 }
                 Some(Message::Filter(fd)) => self.send_filter(&state, pid, &fd)?,
@@ -380,7 +384,7 @@ impl Attempt<'_> {
                 None => return Err(self.death()),
             }
         }
-        self.tell_pid(pid, &pidfd)?;
+        self.tell_pid(pid)?;
         if handshakes {
             state.complete = true;
             self.entry.save(&state)?;
@@ -393,7 +397,9 @@ impl Attempt<'_> {
             }
         }
         warnings.extend_from_slice(&plan.warnings);
-        Ok(Created { pid, pidfd, master, warnings, notify })
+        let container = Container::new(self.entry.try_clone()?, state);
+        let (pid, pidfd) = self.pidfd.take().ok_or_else(|| self.death())?;
+        Ok(Created { container, pid, pidfd, master, warnings, notify })
     }
 
     fn map_ids(&self, pid: i32) -> Result<()> {
@@ -424,7 +430,8 @@ impl Attempt<'_> {
     }
 
     /// Writes the pid where the caller wants it, complete before `create` returns.
-    fn tell_pid(&self, pid: i32, pidfd: &OwnedFd) -> Result<()> {
+    fn tell_pid(&self, pid: i32) -> Result<()> {
+        let Some((_, pidfd)) = &self.pidfd else { return Ok(()) };
         outside::tell_pid(self.request.pid_file.as_deref(), self.request.pidfd_socket.as_deref(), pid, pidfd)
     }
 

@@ -10,7 +10,6 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::create::{self, CreateRequest, Created, Then};
 use super::notify::Notify;
 use super::terminal::Relay;
-use crate::container::Container;
 use crate::error::{Context, Result};
 use crate::state::Store;
 use crate::sys::clone::{self, Exit, pidfd_signal};
@@ -41,23 +40,26 @@ pub fn run(store: &Store, request: RunRequest) -> Result<i32> {
         // Before the clone: a signal that arrives early waits to be passed on; init resets its own mask.
         process::block_signals();
     }
-    let id = request.create.id.clone();
     let mut created = create::make(store, request.create, Then::Run, request.detach)?;
     warn_all(std::mem::take(&mut created.warnings));
-    let container = Container::load(store, &id)?;
+    let Created { container, pid, pidfd, master, notify, .. } = created;
     if let Err(err) = container.run_poststart() {
-        let _ = clone::wait(created.pid);
+        let _ = clone::wait(pid);
         let _ = container.destroy(store);
         return Err(err);
     }
-    let Created { pid, pidfd, master, notify, .. } = created;
     if request.detach {
         if let Some(notify) = notify {
             notify.see_ready(pid, &pidfd)?;
         }
         return Ok(0);
     }
-    let exit = attend(pid, &pidfd, master, notify.as_ref())?;
+    let exit = attend(pid, &pidfd, master, notify.as_ref()).inspect_err(|_| {
+        // Nobody waits for it any more.
+        let _ = container.kill_everything();
+        let _ = clone::wait(pid);
+        let _ = container.destroy(store);
+    })?;
     if !request.keep {
         container.destroy(store)?;
     }
