@@ -149,10 +149,18 @@ impl Container {
             Some(notify) => Some((notify, now.init()?)),
             None => None,
         };
-        let channel = Channel::over(socket::connect_at(self.entry.dir(), GATE).doing(doing)?);
+        let gone = |err: Error| match err.errno() {
+            // Init was killed since the look at its status.
+            Some(Errno::ECONNREFUSED | Errno::EPIPE | Errno::ECONNRESET) => {
+                Error::new(Kind::NotRunning, format!("{}: container not running", doing()))
+            }
+            _ => err,
+        };
+        let gate = socket::connect_at(self.entry.dir(), GATE).doing(doing).map_err(gone)?;
+        let channel = Channel::over(gate);
         // From here on it counts as started; init ends if no word follows.
         self.entry.remove_gate()?;
-        channel.send(&Message::Proceed)?;
+        channel.send(&Message::Proceed).map_err(gone)?;
         if let Some(Message::Failed(err)) = channel.recv()? {
             return Err(err);
         }

@@ -365,7 +365,6 @@ impl Attempt<'_> {
                     let text = report::for_hooks(&state, pid, "creating");
                     hooks::run_beside(&pidfd, "prestart", &plan.hooks.prestart, &text)?;
                     hooks::run_beside(&pidfd, "createRuntime", &plan.hooks.create_runtime, &text)?;
-                    // Fails if init died: the next look for a word finds out.
                     let _ = ours.send(&Message::HooksDone);
                 }
                 Some(Message::Filter(fd)) => self.send_filter(&state, pid, &fd)?,
