@@ -149,9 +149,11 @@ fn a_killed_start_leaves_a_plain_state() {
         bundle.create();
         killed_at(&bundle, &["start", bundle.id()], moment);
         // Init may still be on its way out.
-        until("a status that lasts", || bundle.state()["status"] != "created" || {
-            let again = bundle.locule(&["start", bundle.id()]);
-            again.status == 0 || again.stderr.contains("stopped") || again.stderr.contains("not running")
+        until("a status that lasts", || {
+            bundle.state()["status"] != "created" || {
+                let again = bundle.locule(&["start", bundle.id()]);
+                again.status == 0 || again.stderr.contains("stopped") || again.stderr.contains("not running")
+            }
         });
         bundle.locule(&["delete", "--force", bundle.id()]).ok();
     }
@@ -162,7 +164,9 @@ fn exec() {
     let bundle = sleeper();
     bundle.create().start();
     let processes = || fs::read_to_string(bundle.cgroup().join("cgroup.procs")).unwrap().lines().count();
-    for words in [&["exec", bundle.id(), "true"][..], &["exec", "--detach", "--pid-file", "p", bundle.id(), "true"]] {
+    for words in
+        [&["exec", bundle.id(), "true"][..], &["exec", "--detach", "--pid-file", "p", bundle.id(), "true"]]
+    {
         for moment in moments(&bundle, words) {
             killed_at(&bundle, words, &moment);
             until(&format!("exec killed at {moment:?} leaves init alone"), || processes() == 1);

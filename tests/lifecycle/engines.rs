@@ -100,11 +100,16 @@ fn containerds_shim() {
     let pid_file = format!("{dir}/init.pid");
 
     let mut create = shim.command(&["create", "--bundle", &dir, "--pid-file", &pid_file, id]);
-    create.stdout(File::create(bundle.path("stdout")).unwrap()).stderr(File::create(bundle.path("stderr")).unwrap());
+    create
+        .stdout(File::create(bundle.path("stdout")).unwrap())
+        .stderr(File::create(bundle.path("stderr")).unwrap());
     assert!(create.status().unwrap().success(), "{}", bundle.stderr());
     let init = pid_in(&bundle, "init.pid");
     let cgroup = fs::read_to_string(format!("/proc/{init}/cgroup")).unwrap();
-    assert!(cgroup.contains(&format!("0::/default/{id}\n")), "the place is final when create returns: {cgroup}");
+    assert!(
+        cgroup.contains(&format!("0::/default/{id}\n")),
+        "the place is final when create returns: {cgroup}"
+    );
     assert_eq!(shim.ok(&["start", id]), "");
     until("up", || bundle.stdout() == "up\n");
 
@@ -125,10 +130,22 @@ fn containerds_shim() {
     let mut child = update.spawn().unwrap();
     child.stdin.take().unwrap().write_all(b"{}").unwrap();
     assert!(child.wait_with_output().unwrap().status.success());
-    assert!(shim.fails(&["checkpoint", "--image-path", "i", "--work-path", "w", id]).contains("not there yet"));
+    assert!(
+        shim.fails(&["checkpoint", "--image-path", "i", "--work-path", "w", id]).contains("not there yet")
+    );
     let restore = [
-        "restore", "--image-path", "i", "--work-path", "w", "--detach", "--pid-file", &pid_file, "-no-subreaper",
-        "--bundle", &dir, id,
+        "restore",
+        "--image-path",
+        "i",
+        "--work-path",
+        "w",
+        "--detach",
+        "--pid-file",
+        &pid_file,
+        "-no-subreaper",
+        "--bundle",
+        &dir,
+        id,
     ];
     assert!(shim.fails(&restore).contains("not there yet"));
 
@@ -156,7 +173,8 @@ fn containerds_shim_with_a_terminal_and_a_leaked_socket() {
     let console = ConsoleSocket::new(&bundle, "pty.sock");
     let listener = UnixListener::bind(bundle.path("shim.sock")).unwrap();
     // A shell hands its descriptor 0 on as 3, as the shim's listening socket leaks.
-    let words = ["create", "--bundle", &dir, "--pid-file", "init.pid", "--console-socket", console.path(), id];
+    let words =
+        ["create", "--bundle", &dir, "--pid-file", "init.pid", "--console-socket", console.path(), id];
     let inner = shim.command(&words);
     let mut command = Command::new("/bin/sh");
     command.args(["-c", "exec 3<&0 </dev/null; exec \"$@\"", "sh", LOCULE]).args(inner.get_args());
@@ -200,9 +218,13 @@ fn the_shims_errors() {
     }
     bundle.args(&["sleep", "1000"]);
     let shim = Shim::new(&bundle);
-    assert_eq!(ends(&mut shim.command(&["create", "--bundle", &dir, "--pid-file", "init.pid", &id])), Some(0));
+    assert_eq!(
+        ends(&mut shim.command(&["create", "--bundle", &dir, "--pid-file", "init.pid", &id])),
+        Some(0)
+    );
     shim.ok(&["start", &id]);
-    let process = json!({"args": ["nowhere"], "cwd": "/", "env": ["PATH=/bin"], "user": {"uid": 0, "gid": 0}});
+    let process =
+        json!({"args": ["nowhere"], "cwd": "/", "env": ["PATH=/bin"], "user": {"uid": 0, "gid": 0}});
     bundle.file("process.json", process.to_string());
     let text = shim.fails(&["exec", "--process", "process.json", "--detach", "--pid-file", "e.pid", &id]);
     assert!(text.contains("executable file not found in $PATH"), "{text}");
@@ -218,7 +240,8 @@ fn conmon(bundle: &Bundle, words: &[&str]) -> Command {
     let root = bundle.root().to_str().unwrap().to_owned();
     let log = bundle.path("oci-log").to_str().unwrap().to_owned();
     let global = ["--root", &root, "--log-format=json", "--log", &log];
-    let env = [("XDG_RUNTIME_DIR", run.as_str()), ("PATH", "/usr/bin:/bin"), ("_CONTAINERS_USERNS_CONFIGURED", "")];
+    let env =
+        [("XDG_RUNTIME_DIR", run.as_str()), ("PATH", "/usr/bin:/bin"), ("_CONTAINERS_USERNS_CONFIGURED", "")];
     bare(bundle, &env, &[&global, words].concat())
 }
 
@@ -262,7 +285,10 @@ fn conmon_and_podman() {
     // The log is one JSON value.
     bundle.set("linux.cgroupsPath", json!(null)).args(&["nowhere"]);
     let id = bundle.id();
-    assert_eq!(ends(&mut conmon(&bundle, &["create", "--bundle", &dir, "--pid-file", "pidfile", id])), Some(1));
+    assert_eq!(
+        ends(&mut conmon(&bundle, &["create", "--bundle", &dir, "--pid-file", "pidfile", id])),
+        Some(1)
+    );
     let log = fs::read_to_string(bundle.path("oci-log")).unwrap();
     let record: Value = serde_json::from_str(&log).unwrap();
     assert!(record["msg"].as_str().unwrap().contains("executable file not found in"), "{record}");
@@ -304,7 +330,10 @@ fn cri_o() {
     assert_eq!(ends(&mut call(&["create", "--bundle", &dir, "--pid-file", "pidfile", id])), Some(0));
     complete(&mut call(&["start", id])).ok();
     let state: Value = serde_json::from_str(complete(&mut call(&["state", id])).ok()).unwrap();
-    assert_eq!((state["status"].as_str(), state["pid"].as_i64()), (Some("running"), Some(pid_in(&bundle, "pidfile").as_raw().into())));
+    assert_eq!(
+        (state["status"].as_str(), state["pid"].as_i64()),
+        (Some("running"), Some(pid_in(&bundle, "pidfile").as_raw().into()))
+    );
     let created = state["created"].as_str().unwrap();
     assert!(created.starts_with("20") && created.ends_with('Z') && created.contains('T'), "{created}");
     // In the foreground, with the exit code passed on.
@@ -334,7 +363,8 @@ fn features_for_all() {
     for version in ["ociVersionMin", "ociVersionMax"] {
         assert!(!features[version].as_str().unwrap().is_empty(), "CRI-O voids the document");
     }
-    let options: Vec<&str> = features["mountOptions"].as_array().unwrap().iter().map(|o| o.as_str().unwrap()).collect();
+    let options: Vec<&str> =
+        features["mountOptions"].as_array().unwrap().iter().map(|o| o.as_str().unwrap()).collect();
     assert!(options.contains(&"rro") && options.contains(&"ridmap"), "{options:?}");
     assert_eq!(features["linux"]["mountExtensions"]["idmap"]["enabled"], true);
     assert!(features["linux"]["namespaces"].as_array().unwrap().contains(&json!("user")));
@@ -363,7 +393,10 @@ fn dockerds_probe_and_wrapper() {
         "pid=$(sed 's/.*\"pid\":\\([0-9]*\\).*/\\1/'); readlink /proc/$pid/ns/net > {}",
         out.display()
     );
-    bundle.set("hooks.prestart", json!([{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin"]}]));
+    bundle.set(
+        "hooks.prestart",
+        json!([{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin"]}]),
+    );
     bundle.script("readlink /proc/self/ns/net");
     let run = bundle.run();
     assert_eq!(run.ok(), fs::read_to_string(out).unwrap().trim());

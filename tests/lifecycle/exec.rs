@@ -18,7 +18,8 @@ fn process(bundle: &Bundle, document: &Value) -> String {
 fn exit_codes() {
     let mut bundle = Bundle::new();
     bundle.program("rootfs/bin/plain", "");
-    fs::set_permissions(bundle.rootfs("bin/plain"), std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    fs::set_permissions(bundle.rootfs("bin/plain"), std::os::unix::fs::PermissionsExt::from_mode(0o644))
+        .unwrap();
     bundle.program("rootfs/bin/garbage", "\x01\x02\x03\x04");
     bundle.up();
     for (script, code) in [("exit 0", 0), ("exit 42", 42), ("kill -9 $$", 137), ("kill -TERM $$", 143)] {
@@ -69,7 +70,7 @@ fn flags() {
     let with = told(&["--cap", "net_admin", "--cap", "CAP_SYS_TIME"], status);
     assert_eq!(caps(&with, "CapEff"), caps(&before, "CapEff") | net_admin | 1 << 25);
     assert_eq!(caps(&with, "CapBnd"), caps(&before, "CapBnd") | net_admin | 1 << 25);
-    assert_eq!(told(&["--", ], "echo $0"), "sh");
+    assert_eq!(told(&["--",], "echo $0"), "sh");
 }
 
 #[test]
@@ -87,15 +88,17 @@ fn no_new_privs_and_the_document_of_a_process() {
     });
     let path = process(&bundle, &document);
     assert_eq!(bundle.exec_with(&["--process", &path], &[]).ok(), "file 5:6 /tmp 66");
-    assert_eq!(bundle.exec_with(&["-p", &path, "--env", "A=flag", "--user", "9"], &[]).ok(), "flag 9:6 /tmp 66");
+    assert_eq!(
+        bundle.exec_with(&["-p", &path, "--env", "A=flag", "--user", "9"], &[]).ok(),
+        "flag 9:6 /tmp 66"
+    );
 }
 
 #[test]
 fn detached_with_a_pid_file() {
     let mut bundle = Bundle::new();
     bundle.up();
-    let words =
-        ["exec", "-d", "--pid-file", "pid", bundle.id(), "sh", "-c", "echo begun; exec sleep 1000"];
+    let words = ["exec", "-d", "--pid-file", "pid", bundle.id(), "sh", "-c", "echo begun; exec sleep 1000"];
     let mut command = bundle.command(&words);
     let out = File::create(bundle.path("exec-out")).unwrap();
     assert!(command.stdout(out).stderr(Stdio::null()).status().unwrap().success());
@@ -146,7 +149,9 @@ fn a_cgroup_below_the_containers() {
         let out = bundle.exec_with(&["--cgroup", option], &["cat", "/proc/self/cgroup"]);
         assert!(out.stdout.ends_with(&place), "{option}: {out:?}");
     }
-    bundle.exec_with(&["--cgroup", "nosuch"], &["true"]).refused_with(&["nosuch", "no such file or directory"]);
+    bundle
+        .exec_with(&["--cgroup", "nosuch"], &["true"])
+        .refused_with(&["nosuch", "no such file or directory"]);
     bundle.exec_with(&["--cgroup", "../.."], &["true"]).refused_with(&["leads out"]);
 }
 
@@ -183,8 +188,13 @@ fn twenty_at_once_keep_their_codes() {
     std::thread::scope(|scope| {
         let calls: Vec<_> = (0..20)
             .map(|number| {
-                let mut command =
-                    bundle.command(&["exec", bundle.id(), "sh", "-c", &format!("echo {number}; exit {number}")]);
+                let mut command = bundle.command(&[
+                    "exec",
+                    bundle.id(),
+                    "sh",
+                    "-c",
+                    &format!("echo {number}; exit {number}"),
+                ]);
                 scope.spawn(move || (number, complete(&mut command)))
             })
             .collect();

@@ -110,7 +110,8 @@ fn a_forced_deletion_waits_for_no_hook() {
         let leaks = Leaks::of(&bundle);
         let mark = bundle.path("hanging");
         let script = format!("echo > {}; exec sleep 1000", mark.display());
-        let hook: Value = json!([{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin"]}]);
+        let hook: Value =
+            json!([{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin"]}]);
         bundle.set("hooks", json!({stage: hook}));
         let mut command = bundle.command(&["create", bundle.id()]);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();

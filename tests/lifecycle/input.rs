@@ -143,9 +143,15 @@ fn a_read_only_or_full_state_root() {
 
     // From no room at all to room for all that is written, by blocks and by inodes.
     let mut succeeded = 0;
-    for limit in
-        ["nr_inodes=1", "nr_inodes=2", "nr_inodes=3", "nr_inodes=4", "nr_inodes=5", "nr_inodes=6", "nr_inodes=8"]
-    {
+    for limit in [
+        "nr_inodes=1",
+        "nr_inodes=2",
+        "nr_inodes=3",
+        "nr_inodes=4",
+        "nr_inodes=5",
+        "nr_inodes=6",
+        "nr_inodes=8",
+    ] {
         let mut bundle = Bundle::new();
         bundle.args(&["true"]);
         bundle.mounted("state", &["-t", "tmpfs", "-o", limit, "tmpfs"]);

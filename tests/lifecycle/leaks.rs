@@ -65,7 +65,9 @@ impl Seen {
 fn processes(named: &dyn Fn(&str) -> bool) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for entry in fs::read_dir("/proc").unwrap().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
         let read = |file: &str| {
             fs::read(entry.path().join(file))
                 .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())

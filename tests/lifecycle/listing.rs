@@ -43,7 +43,9 @@ fn list_and_ps() {
 fn a_broken_neighbour_does_not_spoil_the_list() {
     let mut bundle = Bundle::new();
     bundle.up();
-    for (name, state) in [("empty", None), ("torn", Some("{\"version\":1,")), ("future", Some("{\"version\":7}"))] {
+    for (name, state) in
+        [("empty", None), ("torn", Some("{\"version\":1,")), ("future", Some("{\"version\":7}"))]
+    {
         let dir = bundle.directory(&format!("state/{name}"));
         if let Some(state) = state {
             fs::write(dir.join("state.json"), state).unwrap();

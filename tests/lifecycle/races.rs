@@ -41,7 +41,9 @@ fn call(bundle: &Bundle, words: &[&str]) {
         return;
     }
     assert!(
-        status.code().is_some() && told.lines().count() == 1 && EXPECTED.iter().any(|word| told.contains(word)),
+        status.code().is_some()
+            && told.lines().count() == 1
+            && EXPECTED.iter().any(|word| told.contains(word)),
         "{words:?}: {status}: {told}"
     );
 }
@@ -67,7 +69,8 @@ fn callers_get_in_each_others_way_and_leave_nothing() {
             scope.spawn(move || {
                 let mut seed = number as u64 + 1;
                 let mut next = |below: u64| {
-                    seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                    seed =
+                        seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                     (seed >> 33) % below
                 };
                 while Instant::now() < end {

@@ -67,7 +67,11 @@ fn everything_written_before_the_end_arrives() {
     let mut command = bundle.command(&["run", bundle.id()]);
     let out = crate::lane::complete(&mut command);
     assert_eq!(out.status, 0);
-    assert!(out.stdout.ends_with("20000\r\nlast\r\n"), "{:?}", &out.stdout[out.stdout.len().saturating_sub(60)..]);
+    assert!(
+        out.stdout.ends_with("20000\r\nlast\r\n"),
+        "{:?}",
+        &out.stdout[out.stdout.len().saturating_sub(60)..]
+    );
     assert_eq!(out.stdout.lines().count(), 20_001);
 }
 
@@ -105,7 +109,8 @@ fn exec_serves_the_callers_terminal() {
     let mut bundle = Bundle::new();
     bundle.up();
     let mut terminal = Terminal::new(20, 70);
-    let mut command = bundle.command(&["exec", "--tty", bundle.id(), "sh", "-c", "stty size; read x; exit $x"]);
+    let mut command =
+        bundle.command(&["exec", "--tty", bundle.id(), "sh", "-c", "stty size; read x; exit $x"]);
     terminal.attach(&mut command);
     let mut child = command.spawn().unwrap();
     terminal.until("20 70");
@@ -116,7 +121,9 @@ fn exec_serves_the_callers_terminal() {
 #[test]
 fn a_console_socket_gets_the_master() {
     let mut bundle = Bundle::new();
-    bundle.set("process.terminal", json!(true)).set("process.consoleSize", json!({"height": 31, "width": 91}));
+    bundle
+        .set("process.terminal", json!(true))
+        .set("process.consoleSize", json!({"height": 31, "width": 91}));
     bundle.script("stty size; test -t 0 && test -t 1 && test -t 2 && echo all; read x; echo got $x; read x");
     let console = ConsoleSocket::new(&bundle, "console.sock");
     // As containerd's shim has it: one pipe for both streams, which it reads to its end.

@@ -348,8 +348,7 @@ fn init_is_the_callers_to_reap() {
     let mut bundle = Bundle::new();
     bundle.up();
     let words = ["exec", "--detach", "--pid-file", "pid", bundle.id(), "sh", "-c", "exit 43"];
-    let status =
-        bundle.command(&words).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
+    let status = bundle.command(&words).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
     assert!(status.success());
     let pid = Pid::from_raw(fs::read_to_string(bundle.path("pid")).unwrap().parse().unwrap());
     assert_eq!(waitpid(pid, None).unwrap(), WaitStatus::Exited(pid, 43));
@@ -363,8 +362,7 @@ fn descriptors_pass_only_when_handed_over() {
     let leaky = |bundle: &Bundle, options: &str| {
         let line = format!("exec 3<{0}/given 4<{0}/more; exec \"$@\"", bundle.path("").display());
         let inner = bundle.command(&["run"]);
-        let mut words: Vec<String> =
-            inner.get_args().map(|word| word.to_str().unwrap().to_owned()).collect();
+        let mut words: Vec<String> = inner.get_args().map(|word| word.to_str().unwrap().to_owned()).collect();
         words.extend(options.split_whitespace().map(str::to_owned));
         words.push(bundle.id().to_owned());
         let mut command = std::process::Command::new("sh");
@@ -376,7 +374,8 @@ fn descriptors_pass_only_when_handed_over() {
     bundle.file("more", "more");
     // ls itself has one open for the directory.
     let out = leaky(&bundle, "");
-    let beyond = |text: &str| text.lines().filter(|line| line.contains("given") || line.contains("more")).count();
+    let beyond =
+        |text: &str| text.lines().filter(|line| line.contains("given") || line.contains("more")).count();
     assert_eq!((out.status, beyond(&out.stdout)), (0, 0), "{out:?}");
     assert_eq!(out.stdout.lines().filter(|line| !line.contains("/proc/")).count(), 3, "{out:?}");
     let out = leaky(&bundle, "--preserve-fds 1");
@@ -399,7 +398,10 @@ fn activated_sockets_are_passed_on() {
         .get_args()
         .map(|word| word.to_str().unwrap().to_owned())
         .collect();
-    let line = format!("exec 3<{}; export LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=web; exec \"$@\"", given.display());
+    let line = format!(
+        "exec 3<{}; export LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=web; exec \"$@\"",
+        given.display()
+    );
     let mut command = std::process::Command::new("sh");
     command.args(["-c", &line, "sh", crate::lane::LOCULE]).args(words).current_dir(bundle.path(""));
     let out = complete(&mut command);
@@ -435,7 +437,8 @@ fn a_closed_pipe_ends_the_workload_by_its_own_signal() {
     let mut bundle = Bundle::new();
     bundle.without_namespace("pid").script("while :; do echo x; done");
     let (reader, writer) = std::io::pipe().unwrap();
-    let mut child = bundle.command(&["run", bundle.id()]).stdout(writer).stderr(Stdio::null()).spawn().unwrap();
+    let mut child =
+        bundle.command(&["run", bundle.id()]).stdout(writer).stderr(Stdio::null()).spawn().unwrap();
     let mut file = File::from(std::os::fd::OwnedFd::from(reader));
     file.read_exact(&mut [0; 2]).unwrap();
     drop(file);
