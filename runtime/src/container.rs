@@ -17,6 +17,7 @@ use crate::process::channel::{Channel, Message};
 use crate::process::create::DEATH;
 use crate::process::hooks;
 use crate::process::members::Members;
+use crate::process::notify::Notify;
 use crate::report::{self, Report, Status};
 use crate::spec::{Resources, Spec};
 use crate::state::{CONFIG, Entry, GATE, State, Store};
@@ -32,6 +33,11 @@ pub struct Container {
 }
 
 impl Container {
+    /// The container of an entry, for its creator.
+    pub(crate) fn new(entry: Entry, state: State) -> Container {
+        Container { entry, state }
+    }
+
     /// Finds container `id`.
     pub fn load(store: &Store, id: &str) -> Result<Container> {
         let entry = store.entry(id)?;
@@ -144,15 +150,29 @@ impl Container {
             }
         }
         let doing = || format!("starting container {id:?}");
-        let channel = Channel::over(socket::connect_at(self.entry.dir(), GATE).doing(doing)?);
+        let notify = match Notify::listen(&self.entry)? {
+            Some(notify) => Some((notify, now.init()?)),
+            None => None,
+        };
+        let gone = |err: Error| match err.errno() {
+            // Init was killed since the look at its status.
+            Some(Errno::ECONNREFUSED | Errno::EPIPE | Errno::ECONNRESET) => {
+                Error::new(Kind::NotRunning, format!("{}: container not running", doing()))
+            }
+            _ => err,
+        };
+        let gate = socket::connect_at(self.entry.dir(), GATE).doing(doing).map_err(gone)?;
+        let channel = Channel::over(gate);
         // From here on it counts as started; init ends if no word follows.
         self.entry.remove_gate()?;
-        channel.send(&Message::Proceed)?;
+        channel.send(&Message::Proceed).map_err(gone)?;
         if let Some(Message::Failed(err)) = channel.recv()? {
             return Err(err);
         }
         drop(lock);
-        now.run_poststart()
+        now.run_poststart()?;
+        // Who started us waits to be told, so it is told before this returns.
+        notify.map_or(Ok(()), |(notify, (pid, pidfd))| notify.see_ready(pid, &pidfd))
     }
 
     /// Runs the `poststart` hooks; if one fails the container is stopped (runtime.md, lifecycle, step 9).
@@ -207,7 +227,8 @@ impl Container {
         members.pids()?.into_iter().try_for_each(|pid| members.signal(pid, signal))
     }
 
-    fn kill_everything(&self) -> Result<()> {
+    /// Kills init and waits for its end; what else runs goes with the cgroup.
+    pub(crate) fn kill_everything(&self) -> Result<()> {
         if let Ok((pid, pidfd)) = self.init() {
             let _ = pidfd_signal(&pidfd, libc::SIGKILL);
             // A frozen process dies of SIGKILL as well on cgroup v2; only its own exit takes time.

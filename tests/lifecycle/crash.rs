@@ -11,13 +11,13 @@ use crate::lane::{Bundle, LOCULE, complete, until};
 use crate::leaks::Leaks;
 
 /// How many moments of a call are tried, spread evenly over it.
-const SAMPLE: usize = 32;
+const SAMPLE: usize = 48;
 
 /// The nth system call of a name.
-type Moment = (String, usize);
+pub type Moment = (String, usize);
 
 /// The call under a tracer that does what `options` say.
-fn traced(bundle: &Bundle, options: &[&str], words: &[&str]) -> Command {
+pub fn traced(bundle: &Bundle, options: &[&str], words: &[&str]) -> Command {
     // Writes the document.
     let _ = bundle.command(&[]);
     let mut command = Command::new("strace");
@@ -27,7 +27,7 @@ fn traced(bundle: &Bundle, options: &[&str], words: &[&str]) -> Command {
 }
 
 /// The moments of a call that succeeds.
-fn moments(bundle: &Bundle, words: &[&str]) -> Vec<Moment> {
+pub fn moments(bundle: &Bundle, words: &[&str]) -> Vec<Moment> {
     let trace = bundle.path("trace");
     let status = traced(bundle, &["-o", trace.to_str().unwrap()], words)
         .stdout(Stdio::null())
@@ -78,7 +78,8 @@ fn cleaned(bundle: &Bundle, leaks: &Leaks, when: &str) {
     leaks.none(when);
 }
 
-fn sleeper() -> Bundle {
+/// A bundle whose container lasts.
+pub fn sleeper() -> Bundle {
     let mut bundle = Bundle::new();
     bundle.args(&["sleep", "1000"]);
     fs::create_dir(bundle.root()).unwrap();

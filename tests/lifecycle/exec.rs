@@ -129,14 +129,17 @@ fn descriptors() {
     bundle.up();
     let line = format!("exec 3<{0}/given 4<{0}/given; exec \"$@\"", bundle.path("").display());
     let root = bundle.root();
-    let call = |options: &[&str], script: &str| {
+    let call = |options: &[&str], words: &[&str]| {
         let mut command = std::process::Command::new("sh");
         command.args(["-c", &line, "sh", crate::lane::LOCULE, "--root"]).arg(&root).arg("exec");
-        command.args(options).arg(bundle.id()).args(["sh", "-c", script]).stdin(Stdio::null());
+        command.args(options).arg(bundle.id()).args(words).stdin(Stdio::null());
         complete(&mut command)
     };
-    assert_eq!(call(&["--preserve-fds", "1"], "cat <&3; ls /proc/$$/fd | wc -l").ok(), "handed over\n4");
-    assert_eq!(call(&[], "ls /proc/$$/fd | wc -l").ok(), "3");
+    assert_eq!(call(&["--preserve-fds", "1"], &["sh", "-c", "cat <&3"]).ok(), "handed over");
+    // ls has the directory open itself.
+    let list = ["ls", "/proc/self/fd"];
+    assert_eq!(call(&["--preserve-fds", "1"], &list).ok(), "0\n1\n2\n3\n4");
+    assert_eq!(call(&[], &list).ok(), "0\n1\n2\n3");
 }
 
 #[test]
@@ -211,10 +214,10 @@ fn the_containers_end_ends_it() {
     let leaks = Leaks::of(&bundle);
     fs::create_dir(bundle.root()).unwrap();
     bundle.up();
-    let mut command = bundle.command(&["exec", bundle.id(), "sleep", "1000"]);
-    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    let procs = || fs::read_to_string(bundle.cgroup().join("cgroup.procs")).unwrap_or_default();
-    until("it runs", || procs().lines().count() == 3);
+    let mut command = bundle.command(&["exec", bundle.id(), "sh", "-c", "echo in; exec sleep 1000"]);
+    let out = bundle.path("exec-out");
+    let mut child = command.stdout(File::create(&out).unwrap()).stderr(Stdio::null()).spawn().unwrap();
+    until("it runs", || fs::read_to_string(&out).unwrap() == "in\n");
     bundle.kill("KILL").wait_for("stopped");
     assert_eq!(child.wait().unwrap().code(), Some(137));
     bundle.delete().assert_gone();

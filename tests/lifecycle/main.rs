@@ -13,6 +13,7 @@ mod attacks;
 mod crash;
 mod engines;
 mod exec;
+mod faults;
 mod hooks;
 mod input;
 #[allow(dead_code, reason = "shared with tests/host, which uses all of it")]

@@ -16,5 +16,7 @@ mod lane;
 
 mod cgroup;
 mod mapped;
+mod notify;
+mod sockets;
 mod unprivileged;
 mod user;

@@ -11,7 +11,7 @@ const FIRST: u32 = 100_000;
 const CAP_SYS_RESOURCE: u32 = 24;
 
 /// A container whose ids are 65536 others outside, and whose root file system is its root's.
-fn mapped() -> Bundle {
+pub fn mapped() -> Bundle {
     let mut bundle = Bundle::new();
     let map = json!([{"containerID": 0, "hostID": FIRST, "size": 65_536}]);
     bundle
@@ -59,6 +59,25 @@ fn devices_are_bound_and_verified() {
     assert_eq!(bundle.run().ok(), "1:3\n1:b\n1");
     bundle.push("linux.devices", json!({"type": "c", "path": "/dev/zero", "major": 1, "minor": 3}));
     bundle.run().refused_with(&["/dev/zero", "not the device"]);
+}
+
+#[test]
+fn the_cover_of_masked_files_is_the_hosts_and_cannot_be_changed() {
+    let mut bundle = Bundle::new();
+    bundle.capable(&["CAP_FOWNER", "CAP_CHOWN"]).set("linux.maskedPaths", json!(["/proc/timer_list"]));
+    // Nothing that would change the host's node, were it let through.
+    bundle.script("chmod 666 /proc/timer_list; echo x >/proc/timer_list && wc -c </proc/timer_list");
+    let out = bundle.run();
+    assert_eq!(out.ok(), "0");
+    assert!(out.stderr.contains("Read-only file system"), "{out:?}");
+}
+
+#[test]
+fn fifos_are_made() {
+    let mut bundle = mapped();
+    bundle.push("linux.devices", json!({"type": "p", "path": "/dev/pipe"}));
+    bundle.script("test -p /dev/pipe && stat -c %a /dev/pipe");
+    assert_eq!(bundle.run().ok(), "666");
 }
 
 #[test]

@@ -66,18 +66,32 @@ pub fn prepare_inside(plan: &Plan) -> Result<Prepared> {
     with_root(plan, open_root(plan)?)
 }
 
+/// Adds one more mount behind those of the plan; its source is opened now if the others are.
+pub fn add(plan: &mut Plan, prepared: &mut Option<Prepared>, op: MountOp) -> Result<()> {
+    if let (Some(prepared), What::Bind { source, recursive }) = (prepared, &op.what) {
+        let default = default_propagation(plan);
+        prepared.sources.push(Some(open_source(&op, source, *recursive, default)?));
+    }
+    plan.mounts.push(op);
+    Ok(())
+}
+
+fn default_propagation(plan: &Plan) -> (u64, bool) {
+    match plan.root_propagation {
+        Some(shared @ (libc::MS_SHARED, _)) => shared,
+        // What lies below a bound directory may never stay a peer of the host's mounts.
+        Some((flag, _)) => (flag, true),
+        None => (libc::MS_SLAVE, true),
+    }
+}
+
 fn open_root(plan: &Plan) -> Result<OwnedFd> {
     clone_tree(AT_FDCWD, &cstring(&plan.rootfs).doing(|| "reading root.path")?, true)
         .doing(|| format!("opening the root file system {}", plan.rootfs.display()))
 }
 
 fn with_root(plan: &Plan, root: OwnedFd) -> Result<Prepared> {
-    let default = match plan.root_propagation {
-        Some(shared @ (libc::MS_SHARED, _)) => shared,
-        // What lies below a bound directory may never stay a peer of the host's mounts.
-        Some((flag, _)) => (flag, true),
-        None => (libc::MS_SLAVE, true),
-    };
+    let default = default_propagation(plan);
     // A shared or unbindable root would be refused by pivot_root(2); it is made so afterwards.
     let until_pivot = match default.0 {
         libc::MS_PRIVATE => libc::MS_PRIVATE,
@@ -106,7 +120,11 @@ fn with_root(plan: &Plan, root: OwnedFd) -> Result<Prepared> {
     let null = if plan.masked_paths.is_empty() {
         None
     } else {
-        Some(host_device(Path::new("/dev/null"), nix::sys::stat::makedev(1, 3), libc::S_IFCHR)?)
+        let null = host_device(Path::new("/dev/null"), nix::sys::stat::makedev(1, 3), libc::S_IFCHR)?;
+        // It is the host's: its owner and mode are not the container's to change.
+        let attrs = MountAttr { set: attr::RDONLY, ..MountAttr::default() };
+        set_attr(&null, false, &attrs).doing(|| "making the cover of masked files read-only")?;
+        Some(null)
     };
     Ok(Prepared { root, sources, devices, null })
 }

@@ -149,6 +149,21 @@ impl Channel {
         }))
     }
 
+    /// Sends one message to a side that may have failed meanwhile: then its reason is the error.
+    ///
+    /// A side that died without a word is left for the next [`Channel::recv`] to find.
+    pub fn tell(&self, message: &Message) -> Result<()> {
+        match self.send(message) {
+            Err(err) if matches!(err.errno(), Some(Errno::EPIPE | Errno::ECONNRESET)) => {
+                match self.reason(Error::new(Kind::NotRunning, "")) {
+                    silent if silent.kind() == Kind::NotRunning => Ok(()),
+                    reason => Err(reason),
+                }
+            }
+            other => other,
+        }
+    }
+
     /// Why the other side failed, if that was said already, else `err`: what goes wrong on this side
     /// because of it says less.
     pub fn reason(&self, err: Error) -> Error {

@@ -12,10 +12,12 @@ use nix::fcntl::{AT_FDCWD, OFlag};
 use super::binds::{self, Prepared};
 use super::channel::{Channel, Message};
 use super::init::{self, Handover};
+use super::notify::Notify;
 use super::seal::Seal;
-use super::{hooks, outside, userns};
+use super::{hooks, notify, outside, userns};
 use crate::attrs::{netdev, rdt, rlimits};
 use crate::cgroup::{self, Cgroup, Limits, Location, Manager, Purpose};
+use crate::container::Container;
 use crate::error::{Context, Error, Kind, Result};
 use crate::plan::namespaces::{CGROUP, NETWORK, PID, USER};
 use crate::plan::{Choices, Plan};
@@ -71,6 +73,8 @@ pub enum Then {
 /// A container that was made, as its creator sees it.
 #[derive(Debug)]
 pub struct Created {
+    /// The container.
+    pub container: Container,
     /// The init's pid.
     pub pid: i32,
     /// Its pidfd.
@@ -79,6 +83,8 @@ pub struct Created {
     pub master: Option<OwnedFd>,
     /// What the user should know.
     pub warnings: Vec<String>,
+    /// The way of its notifications, for one that runs.
+    pub notify: Option<Notify>,
 }
 
 /// Makes the container and leaves it waiting for `start`.
@@ -101,6 +107,7 @@ pub fn make(store: &Store, mut request: CreateRequest, then: Then, detached: boo
         request,
         seal,
         outside,
+        place: store.path().join(&request.id),
         entry,
         lock: Some(lock),
         then,
@@ -217,6 +224,7 @@ struct Attempt<'a> {
     request: &'a CreateRequest,
     seal: Seal,
     outside: Outside,
+    place: PathBuf,
     entry: Entry,
     lock: Option<Lock>,
     then: Then,
@@ -227,9 +235,21 @@ struct Attempt<'a> {
 
 impl Attempt<'_> {
     fn run(&mut self) -> Result<Created> {
+        let mut notify = None;
+        if notify::wanted() {
+            let Outside { plan, prepared, .. } = &mut self.outside;
+            if let Some(op) = notify::prepare(&self.entry, &self.place, plan)? {
+                binds::add(plan, prepared, op)?;
+            }
+            if self.then == Then::Run {
+                notify = Notify::listen(&self.entry)?;
+            }
+        }
         let plan = &self.outside.plan;
         cgroup::refuse_in_use(Path::new(cgroup::MOUNT), &self.outside.location)?;
-        let cgroup_record = self.outside.location.record();
+        // One that nobody asked for is recorded once it is made: another's may have that name.
+        let optional = self.outside.location.optional;
+        let cgroup_record = (!optional).then(|| self.outside.location.record());
         let mut state = State {
             version: state::VERSION,
             id: self.request.id.clone(),
@@ -240,7 +260,7 @@ impl Attempt<'_> {
             owner: nix::unistd::geteuid().as_raw(),
             init: None,
             complete: false,
-            cgroup: Some(cgroup_record),
+            cgroup: cgroup_record,
             rdt: None,
             poststart: !plan.hooks.poststart.is_empty(),
             poststop: !plan.hooks.poststop.is_empty(),
@@ -258,10 +278,6 @@ impl Attempt<'_> {
         let outside = &self.outside;
         let cgroup =
             cgroup::prepare(Path::new(cgroup::MOUNT), &outside.location, &outside.limits, &outside.extra)?;
-        if outside.location.optional && cgroup.fd().is_none() {
-            // Another's cgroup may have that name.
-            state.cgroup = None;
-        }
         let (ours, theirs) = Channel::pair()?;
         // After a step between, init's first word must not overtake the one that tells its pid.
         let waits = plan.new_user_namespace()
@@ -289,9 +305,10 @@ impl Attempt<'_> {
         };
         let (pid, pidfd) = spawn(&handover, cgroup.fd(), &mut self.lock, &ours)?;
         drop(theirs);
-        let pidfd_copy = pidfd.try_clone().doing(|| "copying the pidfd of init")?;
-        self.pidfd = Some((pid, pidfd_copy));
+        // Nothing may fail before both are where `undo` finds them.
+        self.pidfd = Some((pid, pidfd));
         self.cgroup = cgroup.attach(pid)?;
+        let Some((_, pidfd)) = &self.pidfd else { return Err(self.death()) };
 
         let proc = Proc::new();
         if plan.new_user_namespace() {
@@ -316,10 +333,10 @@ impl Attempt<'_> {
             netdev::attach(&plan.net_devices, ns, &proc).map_err(|err| ours.reason(err))?;
         }
         if waits {
-            ours.send(&Message::Go).map_err(|err| ours.reason(err))?;
+            ours.tell(&Message::Go)?;
         }
         if network_beside {
-            ours.send(&Message::Network(make_network()?))?;
+            ours.tell(&Message::Network(make_network()?))?;
         }
         // From here on init builds its root while limits and state are written beside it.
         if plan.limits_from_outside() {
@@ -340,7 +357,7 @@ impl Attempt<'_> {
         self.entry.save(&state)?;
 
         if !handshakes {
-            ours.send(&Message::Proceed)?;
+            ours.tell(&Message::Proceed)?;
         }
         // Init has dropped its copy long ago; what waits for the kernel here, waits beside its work.
         drop(std::mem::take(&mut self.seal));
@@ -350,9 +367,8 @@ impl Attempt<'_> {
             match ours.recv()? {
                 Some(Message::RunHooks) => {
                     let text = report::for_hooks(&state, pid, "creating");
-                    hooks::run_beside(&pidfd, "prestart", &plan.hooks.prestart, &text)?;
-                    hooks::run_beside(&pidfd, "createRuntime", &plan.hooks.create_runtime, &text)?;
-                    // Fails if init died: the next look for a word finds out.
+                    hooks::run_beside(pidfd, "prestart", &plan.hooks.prestart, &text)?;
+                    hooks::run_beside(pidfd, "createRuntime", &plan.hooks.create_runtime, &text)?;
                     let _ = ours.send(&Message::HooksDone);
                 }
                 Some(Message::Filter(fd)) => self.send_filter(&state, pid, &fd)?,
@@ -366,11 +382,11 @@ impl Attempt<'_> {
                 None => return Err(self.death()),
             }
         }
-        self.tell_pid(pid, &pidfd)?;
+        self.tell_pid(pid)?;
         if handshakes {
             state.complete = true;
             self.entry.save(&state)?;
-            ours.send(&Message::Proceed)?;
+            ours.tell(&Message::Proceed)?;
         }
         if self.then == Then::Run {
             // End-of-file: the workload was executed.
@@ -379,7 +395,9 @@ impl Attempt<'_> {
             }
         }
         warnings.extend_from_slice(&plan.warnings);
-        Ok(Created { pid, pidfd, master, warnings })
+        let container = Container::new(self.entry.try_clone()?, state);
+        let (pid, pidfd) = self.pidfd.take().ok_or_else(|| self.death())?;
+        Ok(Created { container, pid, pidfd, master, warnings, notify })
     }
 
     fn map_ids(&self, pid: i32) -> Result<()> {
@@ -410,7 +428,8 @@ impl Attempt<'_> {
     }
 
     /// Writes the pid where the caller wants it, complete before `create` returns.
-    fn tell_pid(&self, pid: i32, pidfd: &OwnedFd) -> Result<()> {
+    fn tell_pid(&self, pid: i32) -> Result<()> {
+        let Some((_, pidfd)) = &self.pidfd else { return Ok(()) };
         outside::tell_pid(self.request.pid_file.as_deref(), self.request.pidfd_socket.as_deref(), pid, pidfd)
     }
 

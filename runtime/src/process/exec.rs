@@ -154,6 +154,10 @@ pub fn exec(container: &Container, mut request: ExecRequest) -> Result<Executed>
     let (pid, pidfd) = spawn(&joining, cgroup.as_ref().map(AsFd::as_fd), &ours)?;
     drop(theirs);
     let set_from_outside = (flags & USER != 0).then_some(&plan);
+    let kill = || {
+        let _ = clone::pidfd_signal(&pidfd, libc::SIGKILL);
+        let _ = clone::wait(pid);
+    };
     let outcome = see_through(
         &request,
         seal,
@@ -166,12 +170,12 @@ pub fn exec(container: &Container, mut request: ExecRequest) -> Result<Executed>
     let master = match outcome {
         Ok(master) => master,
         Err(err) => {
-            let _ = clone::pidfd_signal(&pidfd, libc::SIGKILL);
-            let _ = clone::wait(pid);
+            kill();
             return Err(err);
         }
     };
-    let exit = if request.detach { None } else { Some(attend(pid, &pidfd, master)?) };
+    let exit =
+        if request.detach { None } else { Some(attend(pid, &pidfd, master, None).inspect_err(|_| kill())?) };
     Ok(Executed { exit, warnings })
 }
 
@@ -198,7 +202,7 @@ fn see_through(
 ) -> Result<Option<OwnedFd>> {
     if let Some(plan) = set_from_outside {
         rlimits::apply(&plan.rlimits, pid).map_err(|err| ours.reason(err))?;
-        ours.send(&Message::Go).map_err(|err| ours.reason(err))?;
+        ours.tell(&Message::Go)?;
     }
     let mut master = None;
     loop {

@@ -38,12 +38,14 @@ fn listen_fds() -> u32 {
     }
 }
 
-/// Tells the workload of activated sockets; it is pid 1 of what it sees.
+/// Tells the workload of activated sockets (sd_listen_fds(3)).
+///
+/// `LISTEN_PIDFDID` is never passed on: it is the caller's, and no match would hide the sockets.
 pub fn pass_on_sockets(process: &mut ProcessPlan) {
     let count = listen_fds();
     if count > 0 {
         process.set_var("LISTEN_FDS", &count.to_string());
-        process.set_var("LISTEN_PID", "1");
+        process.activated = true;
         if let Ok(names) = std::env::var("LISTEN_FDNAMES") {
             process.set_var("LISTEN_FDNAMES", &names);
         }
