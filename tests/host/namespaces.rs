@@ -224,3 +224,22 @@ fn loopback_is_up() {
     let out = Bundle::new().script("ip -o addr show lo").run();
     assert!(out.ok().contains("127.0.0.1/8"), "{out:?}");
 }
+
+/// The root of a container that joins a mount namespace is its own; who lives there notices nothing.
+#[test]
+fn a_mount_namespace_is_joined_without_harm() {
+    let mut first = Bundle::new();
+    first.up();
+    let mounts = || fs::read_to_string(format!("/proc/{}/mountinfo", first.pid())).unwrap();
+    let before = mounts();
+    let mut second = Bundle::new();
+    second.namespace(json!({"type": "mount", "path": format!("/proc/{}/ns/mnt", first.pid())}));
+    second.file("rootfs/mine", "second");
+    second.up();
+    assert_eq!(namespace_of(second.pid(), "mnt").unwrap(), namespace_of(first.pid(), "mnt").unwrap());
+    assert_eq!(second.exec("cat /mine").ok(), "second");
+    assert_eq!(mounts(), before);
+    second.locule(&["delete", "--force", second.id()]).ok();
+    assert_eq!(mounts(), before);
+    first.exec("true").ok();
+}

@@ -65,7 +65,7 @@ pub struct Executed {
 struct Joining<'a> {
     init: &'a OwnedFd,
     flags: u64,
-    /// The container's root, where its mount namespace is the runtime's.
+    /// The container's root, where its mount namespace is not its own.
     root: Option<OwnedFd>,
     plan: &'a ProcessPlan,
     container: &'a Container,
@@ -137,7 +137,7 @@ pub fn exec(container: &Container, mut request: ExecRequest) -> Result<Executed>
     let joining = Joining {
         init: &init,
         flags,
-        root: if flags & MOUNT == 0 { Some(root_of(init_pid, &init)?) } else { None },
+        root: if !joined.makes(MOUNT) { Some(root_of(init_pid, &init)?) } else { None },
         plan: &plan,
         container,
         seccomp: filter.as_ref(),

@@ -88,7 +88,10 @@ fn attach_root(plan: &Plan, prepared: &Prepared) -> Result<Root> {
     let doing = || format!("putting the root file system {} in place", plan.rootfs.display());
     let place = match openat2(AT_FDCWD, &plan.rootfs, OFlag::O_PATH | OFlag::O_DIRECTORY, 0, 0) {
         // The mapped root user may not reach the host's path; any place serves until the pivot.
-        Err(Errno::EACCES) => openat2(AT_FDCWD, "/", OFlag::O_PATH | OFlag::O_DIRECTORY, 0, 0),
+        // Nor is that path in a mount namespace that was joined.
+        Err(Errno::EACCES | Errno::ENOENT) => {
+            openat2(AT_FDCWD, "/", OFlag::O_PATH | OFlag::O_DIRECTORY, 0, 0)
+        }
         other => other,
     };
     attach(&prepared.root, place.doing(doing)?).doing(doing)?;
