@@ -116,7 +116,7 @@ pub struct Hooks {
 pub struct Hook {
     /// Absolute path of the program.
     pub path: PathBuf,
-    /// argv, including argv[0]; absent means the path alone.
+    /// argv, including `argv[0]`; absent means the path alone.
     #[serde(default, deserialize_with = "null_as_default")]
     pub args: Vec<String>,
     /// Environment, `KEY=value`.
