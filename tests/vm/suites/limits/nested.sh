@@ -8,6 +8,9 @@ move='mkdir /sys/fs/cgroup/init.scope && echo 1 >/sys/fs/cgroup/init.scope/cgrou
 moved() { grep -q '^0::.*/init.scope$' "/proc/$(pid_of "$1")/cgroup"; }
 shares() { [ "$(cat "$(cgroup_of "$1")/../cgroup.subtree_control")" = "memory pids" ]; }
 
+# What stays must not keep the pipe of check.
+detached() { rt exec --detach "$1" sleep 1000 </dev/null >/dev/null 2>&1; }
+
 life() {
     local id=$1 b=$WORK/$1 cgroup
     check "$id: a container starts" start "$id" "$b"
@@ -15,7 +18,7 @@ life() {
     check "$id: and shares out controllers" eventually shares "$id"
     cgroup=$(dirname "$(cgroup_of "$id")")
     is "$id: exec lands beside init" "$(rt exec "$id" cat /proc/self/cgroup)" "0::/init.scope"
-    check "$id: exec --detach" rt exec --detach "$id" sleep 1000
+    check "$id: exec --detach" detached "$id"
     is "$id: ps finds what is below" "$(rt ps --format json "$id" | jq length)" 2
     check "$id: update" rt update --pids-limit 30 "$id"
     is "$id: of the container's cgroup" "$(cat "$cgroup/pids.max")" 30
