@@ -162,12 +162,13 @@ fn a_cgroup_below_the_containers() {
 fn into_a_paused_container() {
     let mut bundle = Bundle::new();
     bundle.up();
+    let procs = || fs::read_to_string(bundle.cgroup().join("cgroup.procs")).unwrap().lines().count();
+    until("the shell has its child", || procs() == 2);
     bundle.locule(&["pause", bundle.id()]).ok();
     bundle.exec_with(&[], &["true"]).refused_with(&["paused", "--ignore-paused"]);
     let words = ["exec", "--ignore-paused", bundle.id(), "echo", "at last"];
     let mut command = bundle.command(&words);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-    let procs = || fs::read_to_string(bundle.cgroup().join("cgroup.procs")).unwrap().lines().count();
     until("it waits with the others", || procs() == 3);
     bundle.locule(&["resume", bundle.id()]).ok();
     let out = child.wait_with_output().unwrap();
