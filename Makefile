@@ -23,7 +23,8 @@ test: test-host test-conformance test-vm ## Run all test lanes
 
 test-host: need-test ## Unit tests and the host lane: needs root, touches nothing outside its namespaces
 	@echo '== host lane'
-	tests/lane $(CARGO) test --workspace --no-fail-fast
+	$(CARGO) test --workspace --no-run
+	tests/lane $(CARGO) test --workspace --no-fail-fast --offline
 
 test-conformance: release need-test ## OCI runtime-tools' validation, built from Debian's source package
 	@echo '== conformance'

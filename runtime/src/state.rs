@@ -112,7 +112,7 @@ impl Store {
             Err(err) if err.errno() == Some(Errno::ENOENT) => {}
             other => return other,
         }
-        DirBuilder::new().recursive(true).mode(0o711).create(path).doing(doing)?;
+        DirBuilder::new().recursive(true).mode(0o711).create(path).doing(doing).map_err(not_ones_own)?;
         if sticky {
             use std::os::unix::fs::PermissionsExt;
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o1711)).doing(doing)?;
@@ -182,7 +182,8 @@ impl Store {
             Err(Errno::EEXIST) => return Err(exists()),
             Err(errno) => {
                 return Err(errno)
-                    .doing(|| format!("making the state of container {id:?} in {}", self.path.display()));
+                    .doing(|| format!("making the state of container {id:?} in {}", self.path.display()))
+                    .map_err(not_ones_own);
             }
         }
         let claimed = self.entry(id).and_then(|entry| entry.lock().map(|lock| (entry, lock)));
@@ -212,6 +213,15 @@ impl Store {
             Ok(()) | Err(Errno::ENOENT) => Ok(()),
             Err(errno) => Err(errno).doing(doing),
         }
+    }
+}
+
+fn not_ones_own(err: Error) -> Error {
+    match err.errno() {
+        Some(Errno::EACCES) => {
+            err.hint("set XDG_RUNTIME_DIR to a directory of your own, or give one with --root")
+        }
+        _ => err,
     }
 }
 

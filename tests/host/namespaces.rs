@@ -51,9 +51,6 @@ fn all_eight_are_new() {
 #[test]
 fn one_that_is_not_listed_is_the_callers() {
     for (kind, name) in KINDS {
-        if kind == "mount" {
-            continue;
-        }
         let mut bundle = Bundle::new();
         bundle.without_namespace(kind);
         if kind == "uts" {
@@ -66,6 +63,19 @@ fn one_that_is_not_listed_is_the_callers() {
         bundle.up();
         assert_eq!(namespace_of(bundle.pid(), name).unwrap(), own(name), "{kind}");
     }
+}
+
+/// Its tree is its own all the same: the host has no mount more, and exec finds the way in.
+#[test]
+fn without_a_mount_namespace_the_host_sees_no_mounts() {
+    let mut bundle = Bundle::new();
+    bundle.without_namespace("mount").up();
+    let mounts = fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
+    assert!(!mounts.contains(bundle.rootfs("dev").to_str().unwrap()), "{mounts}");
+    assert_eq!(bundle.exec("test -c /dev/null && test -d /proc/1 && pwd").ok().trim(), "/");
+    let mut bundle = Bundle::new();
+    bundle.without_namespace("mount").set("linux.rootfsPropagation", json!("shared"));
+    bundle.try_create(&[]).refused_with(&["needs a mount namespace"]);
 }
 
 #[test]

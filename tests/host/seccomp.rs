@@ -57,7 +57,7 @@ fn actions() {
     assert_eq!(call(rule(json!({})), 0), 77, "errnoRet");
 }
 
-/// Without no_new_privs the filter is loaded earlier, while the runtime has the right to.
+/// Without no_new_privs CAP_SYS_ADMIN has to be there when the filter is loaded.
 #[test]
 fn without_no_new_privileges() {
     let mut bundle = bundle(rule(json!({})), 0);
@@ -78,6 +78,11 @@ fn default_action() {
     let waiting = bundle(profile(json!(55)), 0);
     waiting.create().start().wait_for("stopped");
     drop(waiting);
+    let mut privileged = bundle(profile(json!(55)), 0);
+    privileged.set("process.noNewPrivileges", json!(false));
+    assert_eq!(privileged.run().status, 55, "nor without no_new_privs");
+    privileged.set("process.user", json!({"uid": 1000, "gid": 1000}));
+    assert_eq!(privileged.run().status, 55, "nor as a user");
     let mut killing = profile(json!(null));
     killing["defaultAction"] = json!("SCMP_ACT_KILL_PROCESS");
     assert_eq!(call(killing, 0), KILLED);

@@ -162,14 +162,14 @@ fn a_cgroup_below_the_containers() {
 fn into_a_paused_container() {
     let mut bundle = Bundle::new();
     bundle.up();
-    let procs = || fs::read_to_string(bundle.cgroup().join("cgroup.procs")).unwrap().lines().count();
-    until("the shell has its child", || procs() == 2);
     bundle.locule(&["pause", bundle.id()]).ok();
+    let procs = || fs::read_to_string(bundle.cgroup().join("cgroup.procs")).unwrap().lines().count();
+    let before = procs();
     bundle.exec_with(&[], &["true"]).refused_with(&["paused", "--ignore-paused"]);
     let words = ["exec", "--ignore-paused", bundle.id(), "echo", "at last"];
     let mut command = bundle.command(&words);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-    until("it waits with the others", || procs() == 3);
+    until("it waits with the others", || procs() == before + 1);
     bundle.locule(&["resume", bundle.id()]).ok();
     let out = child.wait_with_output().unwrap();
     assert_eq!((out.status.code(), out.stdout.as_slice()), (Some(0), &b"at last\n"[..]));

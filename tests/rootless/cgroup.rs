@@ -64,6 +64,19 @@ fn a_delegated_cgroup_freezes_and_kills() {
 }
 
 #[test]
+fn where_only_the_own_cgroup_is_delegated_the_container_lies_below_it() {
+    let delegated = Delegated::new();
+    std::os::unix::fs::chown(&delegated.0, Some(0), Some(0)).unwrap();
+    let mut user = delegated.user();
+    user.up();
+    let cgroup = delegated.0.join("caller").join(user.id());
+    user.locule(&["pause", user.id()]).ok();
+    assert!(fs::read_to_string(cgroup.join("cgroup.events")).unwrap().contains("frozen 1"));
+    user.locule(&["delete", "--force", user.id()]).ok();
+    assert!(!cgroup.exists());
+}
+
+#[test]
 fn a_limit_needs_a_controller_that_is_there() {
     let delegated = Delegated::new();
     let mut user = delegated.user();

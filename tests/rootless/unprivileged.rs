@@ -207,16 +207,34 @@ fn limits_without_a_cgroup_are_refused() {
 #[test]
 fn a_cgroup_of_the_same_name_is_anothers() {
     let mut user = User::new();
-    // What root has there, with a process and without.
+    // What root has there, empty at first.
     let cgroup = user.bundle.cgroup();
     fs::create_dir(&cgroup).unwrap();
     user.up();
-    assert_eq!(user.state()["status"], "running");
     fs::write(cgroup.join("cgroup.freeze"), "1").unwrap();
     assert_eq!(user.state()["status"], "running", "not its own cgroup");
     user.locule(&["delete", "--force", user.id()]).ok();
-    assert!(cgroup.exists());
-    fs::remove_dir(&cgroup).unwrap();
+    fs::write(cgroup.join("cgroup.freeze"), "0").unwrap();
+
+    let mut other = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+    fs::write(cgroup.join("cgroup.procs"), other.id().to_string()).unwrap();
+    user.up();
+    user.locule(&["delete", "--force", user.id()]).ok();
+    assert!(other.try_wait().unwrap().is_none(), "the other's process lives on");
+    other.kill().unwrap();
+    other.wait().unwrap();
+    until("the cgroup is empty", || fs::remove_dir(&cgroup).is_ok());
+}
+
+#[test]
+fn without_a_run_directory_the_way_out_is_named() {
+    let user = User::new();
+    let mut call = user.command(&["run", user.id()]);
+    crate::lane::complete(call.env_remove("XDG_RUNTIME_DIR")).refused_with(&[
+        "/run/locule",
+        "EACCES",
+        "XDG_RUNTIME_DIR",
+    ]);
 }
 
 #[test]
@@ -334,11 +352,33 @@ fn root_of_a_user_namespace_needs_no_further_one() {
         .set("linux.uidMappings", json!([]))
         .set("linux.gidMappings", json!([]));
     assert_eq!(user.run("id -u; echo x > /dev/null && echo ok").ok(), "0\nok");
-    // As podman: with a mount namespace of its own.
+}
+
+#[test]
+fn a_user_and_mount_namespace_as_engines_make_them() {
     let mut user = User::new().through(&["unshare", "--user", "--map-root-user", "--mount"]);
     user.bundle
         .without_namespace("user")
         .set("linux.uidMappings", json!([]))
         .set("linux.gidMappings", json!([]));
     assert_eq!(user.run("id -u; echo x > /dev/null && echo ok").ok(), "0\nok");
+}
+
+#[test]
+fn exec_and_kill_from_the_user_namespace_that_made_the_container() {
+    let mut user = User::new().through(&["unshare", "--user", "--map-root-user", "--mount"]);
+    user.bundle.script("trap exit TERM; while :; do sleep 1000 & wait; done");
+    user.bundle.set("linux.uidMappings", json!([{"containerID": 0, "hostID": 0, "size": 1}]));
+    user.bundle.set("linux.gidMappings", json!([{"containerID": 0, "hostID": 0, "size": 1}]));
+    // Writes the document.
+    user.command(&[]);
+    let script = "l=$1 id=$2; $l create $id >/dev/null </dev/null && $l exec $id id -u && $l start $id && \
+                  $l exec -t $id tty && $l ps --format json $id && $l kill --all $id KILL; $l delete --force $id; $l list -q";
+    let mut call = user.program("sh");
+    call.args(["-c", script, "sh"]).arg(crate::user::locule()).arg(user.id());
+    let out = crate::lane::complete(&mut call);
+    let lines: Vec<&str> = out.ok().lines().map(str::trim_end).collect();
+    assert_eq!(lines[..2], ["0", "/dev/pts/0"], "{out:?}");
+    let pids: Vec<i32> = serde_json::from_str(lines[2]).unwrap();
+    assert!(!pids.is_empty() && lines.len() == 3, "{out:?}");
 }

@@ -16,7 +16,7 @@ use crate::error::{Context, Error, Result};
 use crate::plan::Plan;
 use crate::plan::mounts::{DeviceNode, MountOp, What};
 use crate::plan::namespaces::MOUNT;
-use crate::rootfs::is_dir;
+use crate::rootfs::{Root, clean, is_dir};
 use crate::sys::fs::{cstring, openat2};
 use crate::sys::mount::{MountAttr, attr, clone_tree, set_attr};
 use crate::sys::process::fs_magic;
@@ -104,6 +104,8 @@ fn with_root(plan: &Plan, root: OwnedFd) -> Result<Prepared> {
     let mut sources = Vec::with_capacity(plan.mounts.len());
     for op in &plan.mounts {
         sources.push(match &op.what {
+            // An earlier mount may have made it: init opens it when its turn comes.
+            What::Bind { source, .. } if clean(source).starts_with(&plan.rootfs) => None,
             What::Bind { source, recursive } => {
                 Some(open_source(op, source, *recursive, default).map_err(|err| {
                     err.context(format_args!("mounting {} on {}", source.display(), op.destination.display()))
@@ -132,6 +134,32 @@ fn with_root(plan: &Plan, root: OwnedFd) -> Result<Prepared> {
 fn open_source(op: &MountOp, source: &Path, recursive: bool, default: (u64, bool)) -> Result<Source> {
     let mount = clone_tree(AT_FDCWD, &cstring(source).doing(|| "reading the source")?, recursive)
         .map_err(|errno| source_error(errno, source, recursive))?;
+    finish_source(mount, op, recursive, default)
+}
+
+/// The source of a bind mount that lies in the container's own root, as it is by now.
+///
+/// Resolved inside `root`: what an image or an earlier mount put there cannot lead outside.
+pub fn source_in_root(
+    plan: &Plan,
+    root: &Root,
+    op: &MountOp,
+    source: &Path,
+    recursive: bool,
+) -> Result<Source> {
+    if op.idmap.as_ref().is_some_and(|idmap| idmap.maps.is_none()) {
+        return Err(Error::unsupported("a place in the container's own root cannot be bound with idmap"));
+    }
+    let source = clean(source);
+    let inside = source.strip_prefix(&plan.rootfs).unwrap_or(&source);
+    let doing = || format!("opening the source {}", source.display());
+    let place = root.resolve(inside, OFlag::empty()).doing(doing)?;
+    let mount = clone_tree(&place, c"", recursive).doing(doing)?;
+    finish_source(mount, op, recursive, default_propagation(plan))
+}
+
+/// Checks a detached copy and gives it its attributes.
+fn finish_source(mount: OwnedFd, op: &MountOp, recursive: bool, default: (u64, bool)) -> Result<Source> {
     if op.destination == Path::new("/proc") {
         let magic = fs_magic(&mount).doing(|| "looking at the source's file system")?;
         if magic != PROC_SUPER_MAGIC {

@@ -247,7 +247,9 @@ impl Attempt<'_> {
         }
         let plan = &self.outside.plan;
         cgroup::refuse_in_use(Path::new(cgroup::MOUNT), &self.outside.location)?;
-        let cgroup_record = self.outside.location.record();
+        // One that nobody asked for is recorded once it is made: another's may have that name.
+        let optional = self.outside.location.optional;
+        let cgroup_record = (!optional).then(|| self.outside.location.record());
         let mut state = State {
             version: state::VERSION,
             id: self.request.id.clone(),
@@ -258,7 +260,7 @@ impl Attempt<'_> {
             owner: nix::unistd::geteuid().as_raw(),
             init: None,
             complete: false,
-            cgroup: Some(cgroup_record),
+            cgroup: cgroup_record,
             rdt: None,
             poststart: !plan.hooks.poststart.is_empty(),
             poststop: !plan.hooks.poststop.is_empty(),
@@ -276,10 +278,6 @@ impl Attempt<'_> {
         let outside = &self.outside;
         let cgroup =
             cgroup::prepare(Path::new(cgroup::MOUNT), &outside.location, &outside.limits, &outside.extra)?;
-        if outside.location.optional && cgroup.fd().is_none() {
-            // Another's cgroup may have that name.
-            state.cgroup = None;
-        }
         let (ours, theirs) = Channel::pair()?;
         // After a step between, init's first word must not overtake the one that tells its pid.
         let waits = plan.new_user_namespace()

@@ -228,7 +228,7 @@ fn set_up(handover: &Handover<'_>) -> Result<Never> {
         Err(workload.execute(&program, &env))
     };
     match handover.gate {
-        Some(gate) => wait_at_gate(gate, channel, go),
+        Some(gate) => wait_at_gate(gate, handover.preserved.len() as u32, go),
         None => go(),
     }
 }
@@ -247,9 +247,10 @@ fn leave_mount_namespace() -> Result<OwnedFd> {
 ///
 /// The creator is gone by now. A connection that closes without a word was a `start` that died
 /// before it said go: the gate is gone with it, and so is the container.
-fn wait_at_gate(gate: &OwnedFd, creator: &Channel, go: impl FnOnce() -> Result<Never>) -> Result<Never> {
-    // The creator sees end-of-file at once, however long this process waits here.
-    process::close_for_good(creator.as_fd());
+fn wait_at_gate(gate: &OwnedFd, preserved: u32, go: impl FnOnce() -> Result<Never>) -> Result<Never> {
+    // The creator sees end-of-file at once, however long this process waits here, and who gets hold
+    // of it in the container finds no descriptor of the host (CVE-2024-21626).
+    process::close_all_but(3 + preserved, gate.as_fd()).doing(|| "closing the runtime's descriptors")?;
     let starter = Channel::over(socket::accept(gate).doing(|| "waiting for start")?);
     starter.await_word(|word| matches!(word, Message::Proceed))?;
     let Err(err) = go();

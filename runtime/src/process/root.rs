@@ -111,7 +111,11 @@ fn make_mount(root: &Root, op: &MountOp, source: Option<&Source>, plan: &Plan) -
             let place = place(root, &op.destination, source.is_dir)?.0;
             attach(&source.mount, &place).doing(|| "attaching")
         }
-        (What::Bind { .. }, None) => Err(Error::invalid("the source was not opened")),
+        (What::Bind { source, recursive }, None) => {
+            let source = binds::source_in_root(plan, root, op, source, *recursive)?;
+            let place = place(root, &op.destination, source.is_dir)?.0;
+            attach(&source.mount, &place).doing(|| "attaching")
+        }
         (What::FileSystem { kind, source, options, copy_up }, _) => {
             file_system(root, op, kind, source, options, *copy_up, plan)
         }
