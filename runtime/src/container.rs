@@ -356,8 +356,18 @@ pub fn delete(store: &Store, id: &str, force: bool) -> Result<()> {
 }
 
 impl Container {
+    /// Deletes a container that has ended, unless somebody else was quicker.
+    pub(crate) fn finish(&self, store: &Store) -> Result<()> {
+        match self.entry.lock() {
+            Err(err) if err.kind() == Kind::NotFound => Ok(()),
+            lock => lock.and_then(|_lock| self.destroy(store)),
+        }
+    }
+
     /// Removes everything that belongs to a container whose init is gone.
-    pub fn destroy(&self, store: &Store) -> Result<()> {
+    ///
+    /// The caller holds the lock.
+    fn destroy(&self, store: &Store) -> Result<()> {
         if let Some(cgroup) = self.cgroup()? {
             cgroup.remove(true, DEATH)?;
         }

@@ -173,12 +173,13 @@ impl Store {
     pub fn claim(&self, id: &str) -> Result<(Entry, Lock)> {
         check_id(id)?;
         let mode = Mode::from_bits_truncate(0o700);
+        let exists = || {
+            Error::new(Kind::Exists, format!("container with id {id:?} already exists"))
+                .hint("choose another id, or delete it first")
+        };
         match nix::sys::stat::mkdirat(&self.dir, id, mode) {
             Ok(()) => {}
-            Err(Errno::EEXIST) => {
-                return Err(Error::new(Kind::Exists, format!("container with id {id:?} already exists"))
-                    .hint("choose another id, or delete it first"));
-            }
+            Err(Errno::EEXIST) => return Err(exists()),
             Err(errno) => {
                 return Err(errno)
                     .doing(|| format!("making the state of container {id:?} in {}", self.path.display()))
@@ -189,7 +190,13 @@ impl Store {
         if claimed.as_ref().is_err_and(|err| err.kind() != Kind::NotFound) {
             let _ = unlinkat(&self.dir, id, UnlinkatFlags::RemoveDir);
         }
-        claimed
+        let (entry, lock) = claimed?;
+        // A deletion may have taken the directory away before it was locked, and what was opened
+        // by its name is then that of another creation, which was quicker.
+        match openat2(entry.dir(), STATE, OFlag::O_PATH | OFlag::O_NOFOLLOW, 0, 0) {
+            Err(Errno::ENOENT) => Ok((entry, lock)),
+            _ => Err(exists()),
+        }
     }
 
     /// Removes the directory of container `id` with what is in it.

@@ -12,7 +12,7 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use crate::lane::{Bundle, LOCULE, Output, complete, until};
+use crate::lane::{Bundle, LOCULE, Output, complete, field, until};
 use crate::leaks::Leaks;
 use crate::pty::ConsoleSocket;
 
@@ -34,6 +34,14 @@ fn pid_in(bundle: &Bundle, file: &str) -> Pid {
     let text = fs::read_to_string(bundle.path(file)).unwrap();
     assert!(text.bytes().all(|b| b.is_ascii_digit()), "digits alone: {text:?}");
     Pid::from_raw(text.parse().unwrap())
+}
+
+/// Waits until a shell has set its trap; before, SIGTERM does nothing to the first process of a pid namespace.
+fn catches_term(pid: Pid) {
+    until("a trap", || {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        u64::from_str_radix(field(&status, "SigCgt"), 16).unwrap() & 1 << (15 - 1) != 0
+    });
 }
 
 struct Shim<'a> {
@@ -276,6 +284,7 @@ fn conmon_and_podman() {
     podman(&bundle, &["resume", id]).ok();
     bundle.file("resources.json", "{}");
     podman(&bundle, &["update", "--resources=resources.json", id]).ok();
+    catches_term(init);
     podman(&bundle, &["kill", id, "15"]).ok();
     assert_eq!(waitpid(init, None).unwrap(), WaitStatus::Exited(init, 5));
     podman(&bundle, &["kill", "--all", id, "9"]).ok();
@@ -346,6 +355,7 @@ fn cri_o() {
     let mut update = call(&["update", "--resources", "-", id]);
     update.stdin(File::open(bundle.file("resources", "{}")).unwrap());
     complete(&mut update).ok();
+    catches_term(pid_in(&bundle, "pidfile"));
     complete(&mut call(&["kill", id, "15"])).ok();
     until("stopped", || complete(&mut call(&["state", id])).stdout.contains("\"stopped\""));
     complete(&mut call(&["kill", id, "KILL"])).refused_with(&["container not running"]);

@@ -61,7 +61,7 @@ impl Seen {
     }
 }
 
-/// Processes with such a name in their words, their environment or their cgroup's path.
+/// Processes in a cgroup of such a name, and calls of the binary with it in their words.
 fn processes(named: &dyn Fn(&str) -> bool) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for entry in fs::read_dir("/proc").unwrap().flatten() {
@@ -76,7 +76,9 @@ fn processes(named: &dyn Fn(&str) -> bool) -> BTreeSet<String> {
         // A zombie holds nothing but its number, which is its parent's to free.
         let dead = read("stat").rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']));
         let words = read("cmdline");
-        if !dead && (named(&words) || named(&read("environ")) || named(&read("cgroup"))) {
+        // Others on this machine may well mention it: who watches the cgroup tree, say.
+        let called = words.split('\0').next().is_some_and(|program| program.ends_with("locule"));
+        if !dead && (called && named(&words) || named(&read("cgroup"))) {
             found.insert(format!("{pid}: {}", words.replace('\0', " ")));
         }
     }

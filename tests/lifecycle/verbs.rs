@@ -19,7 +19,7 @@ fn the_whole_life() {
     let mut bundle = Bundle::new();
     let leaks = Leaks::of(&bundle);
     fs::create_dir(bundle.root()).unwrap();
-    bundle.script("echo begun; trap 'exit 3' TERM; while :; do sleep 1 & wait; done").create();
+    bundle.script("trap 'exit 3' TERM; echo begun; while :; do sleep 1 & wait; done").create();
     let created = bundle.state();
     assert_eq!(
         (created["status"].as_str(), created["id"].as_str(), created["bundle"].as_str()),
@@ -50,13 +50,14 @@ fn every_verb_in_every_state() {
     }
     refused(&bundle, &["exec", &id, "true"], "does not exist");
 
-    bundle.script("trap 'exit 0' TERM; while :; do sleep 1 & wait; done").create();
+    bundle.script("trap 'exit 0' TERM; echo begun; while :; do sleep 1 & wait; done").create();
     refused(&bundle, &["create", &id], "already exists");
     refused(&bundle, &["run", &id], "already exists");
     refused(&bundle, &["resume", &id], "container not paused");
 
     bundle.start();
     refused(&bundle, &["start", &id], "running already");
+    until("the trap is set", || bundle.stdout() == "begun\n");
     refused(&bundle, &["create", &id], "already exists");
     refused(&bundle, &["delete", &id], "not stopped");
     refused(&bundle, &["resume", &id], "container not paused");

@@ -45,7 +45,7 @@ pub fn run(store: &Store, request: RunRequest) -> Result<i32> {
     let Created { container, pid, pidfd, master, notify, .. } = created;
     if let Err(err) = container.run_poststart() {
         let _ = clone::wait(pid);
-        let _ = container.destroy(store);
+        let _ = container.finish(store);
         return Err(err);
     }
     if request.detach {
@@ -58,10 +58,10 @@ pub fn run(store: &Store, request: RunRequest) -> Result<i32> {
         // Nobody waits for it any more.
         let _ = container.kill_everything();
         let _ = clone::wait(pid);
-        let _ = container.destroy(store);
+        let _ = container.finish(store);
     })?;
     if !request.keep {
-        container.destroy(store)?;
+        container.finish(store)?;
     }
     Ok(exit.shell_code())
 }
