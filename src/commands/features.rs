@@ -6,7 +6,8 @@
 use std::collections::HashMap;
 
 use clap::ArgMatches;
-use locule_runtime::{Error, Kind, Result};
+use locule_runtime::plan::options;
+use locule_runtime::{Error, Kind, Result, seccomp};
 use oci_spec::runtime as oci;
 
 use crate::args::Globals;
@@ -31,74 +32,6 @@ const SPEC_VERSION_MIN: &str = "1.0.0";
 
 const HOOKS: [&str; 6] =
     ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
-
-/// Options of mounts beside those of file systems.
-const MOUNT_OPTIONS: [&str; 64] = [
-    "acl",
-    "async",
-    "atime",
-    "bind",
-    "defaults",
-    "dev",
-    "diratime",
-    "dirsync",
-    "exec",
-    "idmap",
-    "iversion",
-    "lazytime",
-    "loud",
-    "mand",
-    "noacl",
-    "noatime",
-    "nodev",
-    "nodiratime",
-    "noexec",
-    "noiversion",
-    "nolazytime",
-    "nomand",
-    "norelatime",
-    "nostrictatime",
-    "nosuid",
-    "nosymfollow",
-    "private",
-    "ratime",
-    "rbind",
-    "rdev",
-    "rdiratime",
-    "relatime",
-    "remount",
-    "rexec",
-    "ridmap",
-    "rnoatime",
-    "rnodev",
-    "rnodiratime",
-    "rnoexec",
-    "rnorelatime",
-    "rnostrictatime",
-    "rnosuid",
-    "rnosymfollow",
-    "ro",
-    "rprivate",
-    "rrelatime",
-    "rro",
-    "rrw",
-    "rshared",
-    "rslave",
-    "rstrictatime",
-    "rsuid",
-    "rsymfollow",
-    "runbindable",
-    "rw",
-    "shared",
-    "silent",
-    "slave",
-    "strictatime",
-    "suid",
-    "symfollow",
-    "sync",
-    "tmpcopyup",
-    "unbindable",
-];
 
 /// capabilities(7), in the order of their numbers.
 const CAPABILITIES: [&str; 41] = [
@@ -165,16 +98,6 @@ const SECCOMP_ACTIONS: [oci::LinuxSeccompAction; 9] = {
     ]
 };
 
-const SECCOMP_OPERATORS: [&str; 7] = [
-    "SCMP_CMP_EQ",
-    "SCMP_CMP_GE",
-    "SCMP_CMP_GT",
-    "SCMP_CMP_LE",
-    "SCMP_CMP_LT",
-    "SCMP_CMP_MASKED_EQ",
-    "SCMP_CMP_NE",
-];
-
 const SECCOMP_ARCHITECTURES: [oci::Arch; 18] = {
     use oci::Arch::*;
     [
@@ -198,13 +121,6 @@ const SECCOMP_ARCHITECTURES: [oci::Arch; 18] = {
         ScmpArchX86_64,
     ]
 };
-
-const SECCOMP_FLAGS: [&str; 4] = [
-    "SECCOMP_FILTER_FLAG_LOG",
-    "SECCOMP_FILTER_FLAG_SPEC_ALLOW",
-    "SECCOMP_FILTER_FLAG_TSYNC",
-    "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
-];
 
 const MEMORY_POLICY_MODES: [&str; 7] = [
     "MPOL_DEFAULT",
@@ -232,6 +148,7 @@ fn run(_globals: &Globals, _matches: &ArgMatches, out: &mut Out) -> Result<i32> 
 
 fn document() -> std::result::Result<oci::Features, oci_spec::OciSpecError> {
     let words = |list: &[&str]| list.iter().copied().map(String::from).collect::<Vec<_>>();
+    let known = seccomp::known();
     let cgroup = oci::CgroupBuilder::default()
         .v1(false)
         .v2(true)
@@ -242,10 +159,10 @@ fn document() -> std::result::Result<oci::Features, oci_spec::OciSpecError> {
     let seccomp = oci::SeccompBuilder::default()
         .enabled(true)
         .actions(SECCOMP_ACTIONS)
-        .operators(words(&SECCOMP_OPERATORS))
+        .operators(words(known.operators))
         .archs(SECCOMP_ARCHITECTURES)
-        .known_flags(words(&SECCOMP_FLAGS))
-        .supported_flags(words(&SECCOMP_FLAGS))
+        .known_flags(words(known.flags))
+        .supported_flags(words(known.flags))
         .build()?;
     let memory_policy = oci::MemoryPolicyBuilder::default()
         .modes(words(&MEMORY_POLICY_MODES))
@@ -278,7 +195,7 @@ fn document() -> std::result::Result<oci::Features, oci_spec::OciSpecError> {
         .oci_version_min(SPEC_VERSION_MIN)
         .oci_version_max(SPEC_VERSION)
         .hooks(words(&HOOKS))
-        .mount_options(words(&MOUNT_OPTIONS))
+        .mount_options(options::known().map(String::from).collect::<Vec<_>>())
         .linux(linux)
         .annotations(annotations)
         .potentially_unsafe_config_annotations(words(&UNSAFE_ANNOTATIONS))
@@ -288,6 +205,24 @@ fn document() -> std::result::Result<oci::Features, oci_spec::OciSpecError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn actions_and_architectures_are_those_of_the_compiler() {
+        let value = serde_json::to_value(document().unwrap()).unwrap();
+        let sorted = |mut words: Vec<String>| {
+            words.sort();
+            words
+        };
+        let told = |name: &str| {
+            let list = value["linux"]["seccomp"][name].as_array().unwrap();
+            sorted(list.iter().map(|word| word.as_str().unwrap().to_owned()).collect())
+        };
+        let known = seccomp::known();
+        let words = |list: &[&str]| sorted(list.iter().map(|word| (*word).to_owned()).collect());
+        assert_eq!(told("actions"), words(known.actions));
+        // oci-spec lacks a few that no engine runs on.
+        assert!(told("archs").iter().all(|arch| known.archs.contains(&arch.as_str())));
+    }
 
     #[test]
     fn nothing_is_left_open() {
@@ -321,12 +256,5 @@ mod tests {
         assert!(has("/linux/seccomp/archs", "SCMP_ARCH_X86_64"));
         assert!(has("/linux/seccomp/actions", "SCMP_ACT_NOTIFY"));
         assert!(has("/potentiallyUnsafeConfigAnnotations", "org.systemd.property."));
-    }
-
-    #[test]
-    fn lists_have_no_doubles_and_are_sorted() {
-        assert!(MOUNT_OPTIONS.is_sorted_by(|a, b| a < b));
-        assert!(SECCOMP_OPERATORS.is_sorted_by(|a, b| a < b));
-        assert!(SECCOMP_FLAGS.is_sorted_by(|a, b| a < b));
     }
 }
