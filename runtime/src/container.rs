@@ -234,7 +234,10 @@ impl Container {
             // A frozen process dies of SIGKILL as well on cgroup v2; only its own exit takes time.
             if !await_exit(&pidfd).doing(|| format!("waiting for the end of process {pid}"))? {
                 return Err(Error::new(Kind::System, format!("process {pid} does not end, though killed"))
-                    .hint("it hangs in the kernel: see /proc/PID/stack"));
+                    .hint(
+                        "it hangs in the kernel (see /proc/PID/stack), or the caller of a detached exec \
+                         has not reaped what that ran",
+                    ));
             }
         }
         Ok(())

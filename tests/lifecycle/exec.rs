@@ -5,6 +5,9 @@
 use std::fs::{self, File};
 use std::process::Stdio;
 
+use nix::sys::signal::Signal;
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use crate::lane::{Bundle, complete, field, until};
@@ -96,6 +99,7 @@ fn no_new_privs_and_the_document_of_a_process() {
 
 #[test]
 fn detached_with_a_pid_file() {
+    nix::sys::prctl::set_child_subreaper(true).unwrap();
     let mut bundle = Bundle::new();
     bundle.up();
     let words = ["exec", "-d", "--pid-file", "pid", bundle.id(), "sh", "-c", "echo begun; exec sleep 1000"];
@@ -120,6 +124,11 @@ fn detached_with_a_pid_file() {
     missing.refused_with(&["/no/such/dir/pid", "no such file or directory"]);
     let procs = || fs::read_to_string(bundle.cgroup().join("cgroup.procs")).unwrap().lines().count();
     until("the refused one is gone", || procs() == 3);
+    // Its zombie would keep the pid namespace, and with it init, from ending.
+    bundle.kill("KILL");
+    let orphan = Pid::from_raw(pid.parse().unwrap());
+    assert_eq!(waitpid(orphan, None).unwrap(), WaitStatus::Signaled(orphan, Signal::SIGKILL, false));
+    bundle.wait_for("stopped").delete().assert_gone();
 }
 
 #[test]

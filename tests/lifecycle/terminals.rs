@@ -153,6 +153,7 @@ fn a_console_socket_gets_the_master() {
 
 #[test]
 fn exec_hands_its_terminal_over_too() {
+    nix::sys::prctl::set_child_subreaper(true).unwrap();
     let mut bundle = Bundle::new();
     bundle.up();
     let console = ConsoleSocket::new(&bundle, "exec.sock");
@@ -185,6 +186,8 @@ fn exec_hands_its_terminal_over_too() {
     terminal.write("it\n");
     terminal.until("got it\r\n");
     terminal.hung_up();
+    let pid = Pid::from_raw(fs::read_to_string(bundle.path("exec.pid")).unwrap().parse().unwrap());
+    nix::sys::wait::waitpid(pid, None).unwrap();
 }
 
 #[test]
