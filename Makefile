@@ -9,7 +9,7 @@ export LOCULE_COMMIT ?= $(shell git describe --always --dirty --abbrev=12 2>/dev
 target  := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 binary  := target/$(target)/release/locule
 
-.PHONY: help run test bench check docs install man uninstall need-build need-test release
+.PHONY: help run test test-host test-conformance test-vm bench check docs install man uninstall need-build need-test release
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -17,12 +17,25 @@ help: ## List the targets
 run: release ## Build locule and run a real container made of this host's own user land
 	tools/demo $(binary)
 
-test: need-test ## Run all test lanes
-	$(CARGO) test --workspace
+# Three lanes: without privileges and in private namespaces (host), the specification's own validation
+# programs (conformance), and a virtual machine with systemd and every controller (vm).
+test: test-host test-conformance test-vm ## Run all test lanes
+
+test-host: need-test ## Unit tests and the host lane: needs root, touches nothing outside its namespaces
+	@echo '== host lane'
+	$(CARGO) test --workspace --no-run
+	tests/lane $(CARGO) test --workspace --no-fail-fast --offline
+
+test-conformance: release need-test ## OCI runtime-tools' validation, built from Debian's source package
+	@echo '== conformance'
+	tests/conformance/run $(binary)
+
+test-vm: release need-test ## Suites in a Debian machine under QEMU, with KVM where it works
+	@echo '== virtual machine'
+	LOCULE_BIN=$(binary) tests/vm/vm run --end
 
 bench: release ## Measure against other runtimes
-	@test -x benches/run || { echo "benches/run is not there yet"; exit 1; }
-	benches/run $(binary)
+	benches/run
 
 check: need-build ## Format, lints, documentation, licences and advisories
 	$(CARGO) fmt --all --check
@@ -61,4 +74,4 @@ need-build:
 	@tools/need-rust
 
 need-test: need-build
-	@tools/need procps util-linux busybox-static man-db
+	@tools/need procps util-linux busybox-static man-db strace iproute2 uidmap dbus-daemon e2fsprogs python3

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Command};
 use locule_runtime::cgroup::Manager as Made;
-use locule_runtime::{Container, Error, Kind, Result, Store};
+use locule_runtime::{Container, Error, Result, Store};
 use nix::errno::Errno;
 
 use crate::log::Format;
@@ -144,7 +144,7 @@ impl Globals {
     /// Loads the container called `id`.
     pub fn container(&self, id: &str) -> Result<Container> {
         // Without a root there is no container, and that is the word that callers look for.
-        self.store()?.ok_or_else(|| missing(id))?.load(id)
+        self.store()?.ok_or_else(|| locule_runtime::state::absent(id))?.load(id)
     }
 
     /// Opens the state root for a verb that makes a container.
@@ -154,11 +154,6 @@ impl Globals {
         // bit (XDG base directory specification).
         Store::create_root(&root, sticky)
     }
-}
-
-/// The refusal for a name that no container has.
-pub fn missing(id: &str) -> Error {
-    Error::new(Kind::NotFound, format!("container {id:?} does not exist"))
 }
 
 /// runc's rule: `XDG_RUNTIME_DIR` for a user, and for root in a user namespace unless it calls itself root.

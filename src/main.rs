@@ -13,7 +13,7 @@ mod cli;
 mod commands;
 #[cfg(test)]
 mod docs;
-#[cfg(all(not(test), target_arch = "x86_64"))]
+#[cfg(all(not(test), early_seal))]
 mod entry;
 mod log;
 mod out;

@@ -17,12 +17,13 @@ use crate::process::channel::{Channel, Message};
 use crate::process::create::DEATH;
 use crate::process::hooks;
 use crate::process::members::Members;
+use crate::process::notify::Notify;
 use crate::report::{self, Report, Status};
 use crate::spec::{Resources, Spec};
 use crate::state::{CONFIG, Entry, GATE, State, Store};
 use crate::sys::clone::{pidfd_open, pidfd_signal};
 use crate::sys::socket;
-use crate::warn::{warn, warn_all};
+use crate::warn::warn_all;
 
 /// A container of a state root.
 #[derive(Debug)]
@@ -32,6 +33,11 @@ pub struct Container {
 }
 
 impl Container {
+    /// The container of an entry, for its creator.
+    pub(crate) fn new(entry: Entry, state: State) -> Container {
+        Container { entry, state }
+    }
+
     /// Finds container `id`.
     pub fn load(store: &Store, id: &str) -> Result<Container> {
         let entry = store.entry(id)?;
@@ -144,15 +150,29 @@ impl Container {
             }
         }
         let doing = || format!("starting container {id:?}");
-        let channel = Channel::over(socket::connect_at(self.entry.dir(), GATE).doing(doing)?);
+        let notify = match Notify::listen(&self.entry)? {
+            Some(notify) => Some((notify, now.init()?)),
+            None => None,
+        };
+        let gone = |err: Error| match err.errno() {
+            // Init was killed since the look at its status.
+            Some(Errno::ECONNREFUSED | Errno::EPIPE | Errno::ECONNRESET) => {
+                Error::new(Kind::NotRunning, format!("{}: container not running", doing()))
+            }
+            _ => err,
+        };
+        let gate = socket::connect_at(self.entry.dir(), GATE).doing(doing).map_err(gone)?;
+        let channel = Channel::over(gate);
         // From here on it counts as started; init ends if no word follows.
         self.entry.remove_gate()?;
-        channel.send(&Message::Proceed)?;
+        channel.send(&Message::Proceed).map_err(gone)?;
         if let Some(Message::Failed(err)) = channel.recv()? {
             return Err(err);
         }
         drop(lock);
-        now.run_poststart()
+        now.run_poststart()?;
+        // Who started us waits to be told, so it is told before this returns.
+        notify.map_or(Ok(()), |(notify, (pid, pidfd))| notify.see_ready(pid, &pidfd))
     }
 
     /// Runs the `poststart` hooks; if one fails the container is stopped (runtime.md, lifecycle, step 9).
@@ -207,7 +227,8 @@ impl Container {
         members.pids()?.into_iter().try_for_each(|pid| members.signal(pid, signal))
     }
 
-    fn kill_everything(&self) -> Result<()> {
+    /// Kills init and waits for its end; what else runs goes with the cgroup.
+    pub(crate) fn kill_everything(&self) -> Result<()> {
         if let Ok((pid, pidfd)) = self.init() {
             let _ = pidfd_signal(&pidfd, libc::SIGKILL);
             // A frozen process dies of SIGKILL as well on cgroup v2; only its own exit takes time.
@@ -335,8 +356,18 @@ pub fn delete(store: &Store, id: &str, force: bool) -> Result<()> {
 }
 
 impl Container {
+    /// Deletes a container that has ended, unless somebody else was quicker.
+    pub(crate) fn finish(&self, store: &Store) -> Result<()> {
+        match self.entry.lock() {
+            Err(err) if err.kind() == Kind::NotFound => Ok(()),
+            lock => lock.and_then(|_lock| self.destroy(store)),
+        }
+    }
+
     /// Removes everything that belongs to a container whose init is gone.
-    pub fn destroy(&self, store: &Store) -> Result<()> {
+    ///
+    /// The caller holds the lock.
+    fn destroy(&self, store: &Store) -> Result<()> {
         if let Some(cgroup) = self.cgroup()? {
             cgroup.remove(true, DEATH)?;
         }
@@ -347,13 +378,7 @@ impl Container {
         let hooks =
             if self.state.poststop { self.spec()?.hooks.unwrap_or_default().poststop } else { Vec::new() };
         store.remove(&self.entry)?;
-        let text = report::for_hooks(&self.state, 0, "stopped");
-        for hook in &hooks {
-            if let Err(err) = hooks::run("poststop", std::slice::from_ref(hook), &text) {
-                // The container is gone: later hooks and the caller go on (runtime.md, step 13).
-                warn(err.to_string());
-            }
-        }
+        hooks::run_poststop(&hooks, &self.state);
         Ok(())
     }
 }

@@ -10,8 +10,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag};
+use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use serde::{Deserialize, Serialize};
 
@@ -110,7 +112,7 @@ impl Store {
             Err(err) if err.errno() == Some(Errno::ENOENT) => {}
             other => return other,
         }
-        DirBuilder::new().recursive(true).mode(0o711).create(path).doing(doing)?;
+        DirBuilder::new().recursive(true).mode(0o711).create(path).doing(doing).map_err(not_ones_own)?;
         if sticky {
             use std::os::unix::fs::PermissionsExt;
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o1711)).doing(doing)?;
@@ -170,21 +172,31 @@ impl Store {
     /// Claims `id` for a new container: its directory is made, and locked.
     pub fn claim(&self, id: &str) -> Result<(Entry, Lock)> {
         check_id(id)?;
-        let mode = nix::sys::stat::Mode::from_bits_truncate(0o700);
+        let mode = Mode::from_bits_truncate(0o700);
+        let exists = || {
+            Error::new(Kind::Exists, format!("container with id {id:?} already exists"))
+                .hint("choose another id, or delete it first")
+        };
         match nix::sys::stat::mkdirat(&self.dir, id, mode) {
             Ok(()) => {}
-            Err(Errno::EEXIST) => {
-                return Err(Error::new(Kind::Exists, format!("container with id {id:?} already exists"))
-                    .hint("choose another id, or delete it first"));
-            }
+            Err(Errno::EEXIST) => return Err(exists()),
             Err(errno) => {
                 return Err(errno)
-                    .doing(|| format!("making the state of container {id:?} in {}", self.path.display()));
+                    .doing(|| format!("making the state of container {id:?} in {}", self.path.display()))
+                    .map_err(not_ones_own);
             }
         }
-        let entry = self.entry(id)?;
-        let lock = entry.lock()?;
-        Ok((entry, lock))
+        let claimed = self.entry(id).and_then(|entry| entry.lock().map(|lock| (entry, lock)));
+        if claimed.as_ref().is_err_and(|err| err.kind() != Kind::NotFound) {
+            let _ = unlinkat(&self.dir, id, UnlinkatFlags::RemoveDir);
+        }
+        let (entry, lock) = claimed?;
+        // A deletion may have taken the directory away before it was locked, and what was opened
+        // by its name is then that of another creation, which was quicker.
+        match openat2(entry.dir(), STATE, OFlag::O_PATH | OFlag::O_NOFOLLOW, 0, 0) {
+            Err(Errno::ENOENT) => Ok((entry, lock)),
+            _ => Err(exists()),
+        }
     }
 
     /// Removes the directory of container `id` with what is in it.
@@ -193,6 +205,7 @@ impl Store {
         for name in std::fs::read_dir(self.path.join(&entry.id)).doing(doing)?.flatten() {
             match unlinkat(&entry.dir, &PathBuf::from(name.file_name()), UnlinkatFlags::NoRemoveDir) {
                 Ok(()) | Err(Errno::ENOENT) => {}
+                Err(Errno::EISDIR | Errno::EPERM) => remove_flat(entry, &name.file_name()).doing(doing)?,
                 Err(errno) => return Err(errno).doing(doing),
             }
         }
@@ -201,6 +214,26 @@ impl Store {
             Err(errno) => Err(errno).doing(doing),
         }
     }
+}
+
+fn not_ones_own(err: Error) -> Error {
+    match err.errno() {
+        Some(Errno::EACCES) => {
+            err.hint("set XDG_RUNTIME_DIR to a directory of your own, or give one with --root")
+        }
+        _ => err,
+    }
+}
+
+/// Removes a directory of an entry with the files in it; deeper ones nobody makes.
+fn remove_flat(entry: &Entry, name: &std::ffi::OsStr) -> nix::Result<()> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let mut dir = Dir::openat(entry, name, flags, Mode::empty())?;
+    let names: Vec<_> = dir.iter().flatten().map(|inner| inner.file_name().to_owned()).collect();
+    for inner in names.iter().filter(|inner| !matches!(inner.to_bytes(), b"." | b"..")) {
+        unlinkat(&dir, inner.as_c_str(), UnlinkatFlags::NoRemoveDir)?;
+    }
+    unlinkat(entry, name, UnlinkatFlags::RemoveDir)
 }
 
 /// Exclusive use of a container's directory; ends when the last copy of the descriptor is closed.
@@ -316,7 +349,7 @@ impl Entry {
 
 /// The error for a container that is not there; `does not exist` is matched by engines.
 pub fn absent(id: &str) -> Error {
-    Error::new(Kind::NotFound, format!("container {id:?} does not exist"))
+    Error::new(Kind::NotFound, format!("container {id} does not exist"))
 }
 
 /// Ids are one path component of letters, digits and `_ + - .`, as runc's are.

@@ -5,7 +5,7 @@
 use clap::ArgMatches;
 use locule_runtime::Result;
 
-use crate::args::{Globals, missing};
+use crate::args::Globals;
 use crate::cli::{Verb, given_id, id, switch};
 use crate::out::Out;
 
@@ -32,7 +32,7 @@ fn run(globals: &Globals, matches: &ArgMatches, _out: &mut Out) -> Result<i32> {
     match globals.store()? {
         Some(store) => locule_runtime::delete(&store, id, force)?,
         None if force => {}
-        None => return Err(missing(id)),
+        None => return Err(locule_runtime::state::absent(id)),
     }
     Ok(0)
 }

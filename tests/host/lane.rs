@@ -3,9 +3,13 @@
 //! Owns the directory of each bundle, its state root and its container, and removes all three.
 //! Never runs outside the private namespaces that `tests/lane` makes.
 
+#![allow(unsafe_code, reason = "a received descriptor is taken over")]
+
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, IoSliceMut};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -332,6 +336,11 @@ impl Bundle {
         self.children.last_mut().unwrap()
     }
 
+    /// Waits for the end of what [`Bundle::spawn`] started last.
+    pub fn ended(&mut self) -> std::process::ExitStatus {
+        self.children.pop().unwrap().wait().unwrap()
+    }
+
     /// `create`, whether it succeeds or not. What the container writes goes to the files
     /// [`Bundle::stdout`] and [`Bundle::stderr`] read: the container would keep pipes open.
     #[track_caller]
@@ -372,6 +381,14 @@ impl Bundle {
     #[track_caller]
     pub fn exec_with(&self, options: &[&str], args: &[&str]) -> Output {
         self.locule(&[&["exec"], options, &[self.id.as_str()], args].concat())
+    }
+
+    /// `exec --detach`, which must succeed; what the process says goes nowhere.
+    #[track_caller]
+    pub fn exec_detached(&self, args: &[&str]) {
+        let mut command = self.command(&[&["exec", "--detach", &self.id], args].concat());
+        let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
+        assert!(status.success(), "{status}");
     }
 
     /// `kill`, which must succeed.
@@ -503,6 +520,36 @@ pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
+/// A UNIX socket at `path` that waits for one message with one descriptor.
+pub fn listen(path: &Path) -> UnixListener {
+    UnixListener::bind(path).unwrap()
+}
+
+/// Waits for a connection, and for the first message on it and the descriptor that comes along.
+pub fn receive(listener: &UnixListener) -> (Vec<u8>, OwnedFd) {
+    use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+    let (stream, _) = listener.accept().unwrap();
+    let mut text = vec![0; 1 << 16];
+    let mut space = nix::cmsg_space!([RawFd; 1]);
+    let mut parts = [IoSliceMut::new(&mut text)];
+    let message =
+        recvmsg::<()>(stream.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC).unwrap();
+    let fds: Vec<RawFd> = message
+        .cmsgs()
+        .unwrap()
+        .filter_map(|part| match part {
+            ControlMessageOwned::ScmRights(fds) => Some(fds),
+            _ => None,
+        })
+        .flatten()
+        .collect();
+    let length = message.bytes;
+    text.truncate(length);
+    assert_eq!(fds.len(), 1, "{}", String::from_utf8_lossy(&text));
+    // SAFETY: the kernel made this descriptor for us just now.
+    (text, unsafe { OwnedFd::from_raw_fd(fds[0]) })
+}
+
 /// The value of `field` in a text such as /proc/self/status.
 #[track_caller]
 pub fn field<'a>(text: &'a str, name: &str) -> &'a str {
@@ -567,8 +614,7 @@ pub fn mount_at(mountinfo: &str, target: &str) -> MountInfo {
     mountinfo
         .lines()
         .map(MountInfo::parse)
-        .filter(|mount| mount.target == target)
-        .next_back()
+        .rfind(|mount| mount.target == target)
         .unwrap_or_else(|| panic!("nothing is mounted on {target}: {mountinfo}"))
 }
 

@@ -9,15 +9,23 @@
 )]
 
 mod caps;
+mod cgroup;
 mod devices;
+mod elf;
+mod hooks;
 mod idmap;
+mod labels;
 mod lane;
 mod limits;
 mod mounts;
 mod namespaces;
+mod netdev;
 mod process;
+mod rdt;
 mod root;
 mod scheduler;
+mod seccomp;
 mod sysctl;
+mod terminal;
 mod time;
 mod userns;

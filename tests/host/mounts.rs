@@ -380,3 +380,16 @@ fn wrong_mounts_are_refused_before_anything_is_made() {
         bundle.assert_gone();
     }
 }
+
+/// As with runc, whose engines prepare volumes so: the mounts are made in order, and each sees those before it.
+#[test]
+fn a_source_made_by_an_earlier_mount() {
+    let mut bundle = Bundle::new();
+    let source = bundle.path("rootfs/mnt/first");
+    bundle.directory("rootfs/mnt/first");
+    bundle.mount("/mnt/first", "tmpfs", "tmpfs", &[]);
+    bundle.mount("/mnt/second", "none", source.to_str().unwrap(), &["bind"]);
+    let out = bundle.script("echo seen > /mnt/first/file; cat /mnt/second/file").run();
+    assert_eq!(out.ok(), "seen");
+    assert!(!source.join("file").exists(), "the image's own directory stays as it is");
+}

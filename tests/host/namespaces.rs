@@ -51,9 +51,6 @@ fn all_eight_are_new() {
 #[test]
 fn one_that_is_not_listed_is_the_callers() {
     for (kind, name) in KINDS {
-        if kind == "mount" {
-            continue;
-        }
         let mut bundle = Bundle::new();
         bundle.without_namespace(kind);
         if kind == "uts" {
@@ -66,7 +63,19 @@ fn one_that_is_not_listed_is_the_callers() {
         bundle.up();
         assert_eq!(namespace_of(bundle.pid(), name).unwrap(), own(name), "{kind}");
     }
-    Bundle::new().without_namespace("mount").run().refused_with(&["mount namespace"]);
+}
+
+/// Its tree is its own all the same: the host has no mount more, and exec finds the way in.
+#[test]
+fn without_a_mount_namespace_the_host_sees_no_mounts() {
+    let mut bundle = Bundle::new();
+    bundle.without_namespace("mount").up();
+    let mounts = fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
+    assert!(!mounts.contains(bundle.rootfs("dev").to_str().unwrap()), "{mounts}");
+    assert_eq!(bundle.exec("test -c /dev/null && test -d /proc/1 && pwd").ok().trim(), "/");
+    let mut bundle = Bundle::new();
+    bundle.without_namespace("mount").set("linux.rootfsPropagation", json!("shared"));
+    bundle.try_create(&[]).refused_with(&["needs a mount namespace"]);
 }
 
 #[test]
@@ -214,4 +223,23 @@ fn wrong_namespaces_are_refused() {
 fn loopback_is_up() {
     let out = Bundle::new().script("ip -o addr show lo").run();
     assert!(out.ok().contains("127.0.0.1/8"), "{out:?}");
+}
+
+/// The root of a container that joins a mount namespace is its own; who lives there notices nothing.
+#[test]
+fn a_mount_namespace_is_joined_without_harm() {
+    let mut first = Bundle::new();
+    first.up();
+    let mounts = || fs::read_to_string(format!("/proc/{}/mountinfo", first.pid())).unwrap();
+    let before = mounts();
+    let mut second = Bundle::new();
+    second.namespace(json!({"type": "mount", "path": format!("/proc/{}/ns/mnt", first.pid())}));
+    second.file("rootfs/mine", "second");
+    second.up();
+    assert_eq!(namespace_of(second.pid(), "mnt").unwrap(), namespace_of(first.pid(), "mnt").unwrap());
+    assert_eq!(second.exec("cat /mine").ok(), "second");
+    assert_eq!(mounts(), before);
+    second.locule(&["delete", "--force", second.id()]).ok();
+    assert_eq!(mounts(), before);
+    first.exec("true").ok();
 }

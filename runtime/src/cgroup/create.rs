@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::AtFlags;
+use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{AccessFlags, UnlinkatFlags, faccessat, unlinkat};
 
@@ -93,7 +93,11 @@ pub(super) fn create(mount: &Path, location: &Location, limits: &Limits) -> Resu
 /// Refuses a place where processes run, before anything records it as the container's: from a
 /// record, however the creation ended, a forced deletion takes the right to kill what is there.
 pub(super) fn refuse_in_use(mount: &Path, path: &Path) -> Result<()> {
-    let Ok(dir) = fs::open_dir(nix::fcntl::AT_FDCWD, &mount.join(fs::relative(path))) else { return Ok(()) };
+    // Mostly it is not there yet; whatever else is wrong with it is for the one who makes it to say.
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+    let Ok(dir) = nix::fcntl::open(&mount.join(fs::relative(path)), flags, Mode::empty()) else {
+        return Ok(());
+    };
     match fs::events(&dir) {
         Ok(events) if events.populated => Err(in_use(path)),
         _ => Ok(()),

@@ -124,6 +124,8 @@ pub struct Scope {
 /// Refuses a place that is in use, to be asked before the place is recorded as the container's.
 pub fn refuse_in_use(mount: &Path, location: &Location) -> Result<()> {
     match location.manager {
+        // Nobody asked for this one: it is passed over where it is another's.
+        Manager::Cgroupfs if location.optional => Ok(()),
         Manager::Cgroupfs => create::refuse_in_use(mount, &location.path),
         Manager::Systemd { .. } | Manager::Disabled => Ok(()),
     }

@@ -41,6 +41,8 @@ pub struct ProcessPlan {
     pub io_priority: Option<sched::IoPriority>,
     /// CPU affinity before and after the cgroup is entered (exec only).
     pub affinity: sched::ExecAffinity,
+    /// Whether `LISTEN_PID` is to be the process's own pid, which only it knows.
+    pub activated: bool,
 }
 
 impl ProcessPlan {
@@ -73,6 +75,7 @@ impl ProcessPlan {
             scheduler: sched::plan(process.scheduler.as_ref())?,
             io_priority: sched::plan_io(process.io_priority.as_ref())?,
             affinity: sched::plan_exec_affinity(process.exec_cpu_affinity.as_ref())?,
+            activated: false,
         })
     }
 

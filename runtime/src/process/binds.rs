@@ -14,9 +14,9 @@ use nix::fcntl::{AT_FDCWD, OFlag};
 use super::userns;
 use crate::error::{Context, Error, Result};
 use crate::plan::Plan;
-use crate::plan::mounts::{MountOp, What};
+use crate::plan::mounts::{DeviceNode, MountOp, What};
 use crate::plan::namespaces::MOUNT;
-use crate::rootfs::is_dir;
+use crate::rootfs::{Root, clean, is_dir};
 use crate::sys::fs::{cstring, openat2};
 use crate::sys::mount::{MountAttr, attr, clone_tree, set_attr};
 use crate::sys::process::fs_magic;
@@ -39,8 +39,8 @@ pub struct Prepared {
     pub root: OwnedFd,
     /// As `plan.mounts`; `None` for what is no bind mount.
     pub sources: Vec<Option<Source>>,
-    /// As `plan.devices`, in a user namespace, where nodes cannot be made.
-    pub devices: Vec<OwnedFd>,
+    /// As `plan.devices`, in a user namespace, where no nodes but FIFOs can be made.
+    pub devices: Vec<Option<OwnedFd>>,
     /// The host's null device, for masks over files; `None` when nothing is masked.
     pub null: Option<OwnedFd>,
 }
@@ -66,18 +66,32 @@ pub fn prepare_inside(plan: &Plan) -> Result<Prepared> {
     with_root(plan, open_root(plan)?)
 }
 
+/// Adds one more mount behind those of the plan; its source is opened now if the others are.
+pub fn add(plan: &mut Plan, prepared: &mut Option<Prepared>, op: MountOp) -> Result<()> {
+    if let (Some(prepared), What::Bind { source, recursive }) = (prepared, &op.what) {
+        let default = default_propagation(plan);
+        prepared.sources.push(Some(open_source(&op, source, *recursive, default)?));
+    }
+    plan.mounts.push(op);
+    Ok(())
+}
+
+fn default_propagation(plan: &Plan) -> (u64, bool) {
+    match plan.root_propagation {
+        Some(shared @ (libc::MS_SHARED, _)) => shared,
+        // What lies below a bound directory may never stay a peer of the host's mounts.
+        Some((flag, _)) => (flag, true),
+        None => (libc::MS_SLAVE, true),
+    }
+}
+
 fn open_root(plan: &Plan) -> Result<OwnedFd> {
     clone_tree(AT_FDCWD, &cstring(&plan.rootfs).doing(|| "reading root.path")?, true)
         .doing(|| format!("opening the root file system {}", plan.rootfs.display()))
 }
 
 fn with_root(plan: &Plan, root: OwnedFd) -> Result<Prepared> {
-    let default = match plan.root_propagation {
-        Some(shared @ (libc::MS_SHARED, _)) => shared,
-        // What lies below a bound directory may never stay a peer of the host's mounts.
-        Some((flag, _)) => (flag, true),
-        None => (libc::MS_SLAVE, true),
-    };
+    let default = default_propagation(plan);
     // A shared or unbindable root would be refused by pivot_root(2); it is made so afterwards.
     let until_pivot = match default.0 {
         libc::MS_PRIVATE => libc::MS_PRIVATE,
@@ -90,6 +104,8 @@ fn with_root(plan: &Plan, root: OwnedFd) -> Result<Prepared> {
     let mut sources = Vec::with_capacity(plan.mounts.len());
     for op in &plan.mounts {
         sources.push(match &op.what {
+            // An earlier mount may have made it: init opens it when its turn comes.
+            What::Bind { source, .. } if clean(source).starts_with(&plan.rootfs) => None,
             What::Bind { source, recursive } => {
                 Some(open_source(op, source, *recursive, default).map_err(|err| {
                     err.context(format_args!("mounting {} on {}", source.display(), op.destination.display()))
@@ -99,14 +115,18 @@ fn with_root(plan: &Plan, root: OwnedFd) -> Result<Prepared> {
         });
     }
     let devices = if plan.new_user_namespace() || plan.joins_user_namespace() {
-        plan.devices.iter().map(|node| host_device(&node.path, node.dev, node.mode)).collect::<Result<_>>()?
+        plan.devices.iter().map(bound_node).collect::<Result<_>>()?
     } else {
         Vec::new()
     };
     let null = if plan.masked_paths.is_empty() {
         None
     } else {
-        Some(host_device(Path::new("/dev/null"), nix::sys::stat::makedev(1, 3), libc::S_IFCHR)?)
+        let null = host_device(Path::new("/dev/null"), nix::sys::stat::makedev(1, 3), libc::S_IFCHR)?;
+        // It is the host's: its owner and mode are not the container's to change.
+        let attrs = MountAttr { set: attr::RDONLY, ..MountAttr::default() };
+        set_attr(&null, false, &attrs).doing(|| "making the cover of masked files read-only")?;
+        Some(null)
     };
     Ok(Prepared { root, sources, devices, null })
 }
@@ -114,6 +134,32 @@ fn with_root(plan: &Plan, root: OwnedFd) -> Result<Prepared> {
 fn open_source(op: &MountOp, source: &Path, recursive: bool, default: (u64, bool)) -> Result<Source> {
     let mount = clone_tree(AT_FDCWD, &cstring(source).doing(|| "reading the source")?, recursive)
         .map_err(|errno| source_error(errno, source, recursive))?;
+    finish_source(mount, op, recursive, default)
+}
+
+/// The source of a bind mount that lies in the container's own root, as it is by now.
+///
+/// Resolved inside `root`: what an image or an earlier mount put there cannot lead outside.
+pub fn source_in_root(
+    plan: &Plan,
+    root: &Root,
+    op: &MountOp,
+    source: &Path,
+    recursive: bool,
+) -> Result<Source> {
+    if op.idmap.as_ref().is_some_and(|idmap| idmap.maps.is_none()) {
+        return Err(Error::unsupported("a place in the container's own root cannot be bound with idmap"));
+    }
+    let source = clean(source);
+    let inside = source.strip_prefix(&plan.rootfs).unwrap_or(&source);
+    let doing = || format!("opening the source {}", source.display());
+    let place = root.resolve(inside, OFlag::empty()).doing(doing)?;
+    let mount = clone_tree(&place, c"", recursive).doing(doing)?;
+    finish_source(mount, op, recursive, default_propagation(plan))
+}
+
+/// Checks a detached copy and gives it its attributes.
+fn finish_source(mount: OwnedFd, op: &MountOp, recursive: bool, default: (u64, bool)) -> Result<Source> {
     if op.destination == Path::new("/proc") {
         let magic = fs_magic(&mount).doing(|| "looking at the source's file system")?;
         if magic != PROC_SUPER_MAGIC {
@@ -195,8 +241,15 @@ pub fn map_ids(mount: impl AsFd, recursive: bool, userns: &OwnedFd) -> Result<()
     }
 }
 
+fn bound_node(node: &DeviceNode) -> Result<Option<OwnedFd>> {
+    match node.mode & libc::S_IFMT {
+        libc::S_IFIFO => Ok(None),
+        _ => host_device(&node.path, node.dev, node.mode).map(Some),
+    }
+}
+
 /// A detached mount of the host's node at `path`, checked to be the device that is meant.
-fn host_device(path: &Path, dev: u64, mode: u32) -> Result<OwnedFd> {
+pub fn host_device(path: &Path, dev: u64, mode: u32) -> Result<OwnedFd> {
     let doing = || format!("opening the host's device {}", path.display());
     let fd = openat2(AT_FDCWD, path, OFlag::O_PATH, 0, 0).doing(doing)?;
     let stat = nix::sys::stat::fstat(&fd).doing(doing)?;

@@ -26,6 +26,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::error::{Context, Error, Kind, Result};
 use crate::sys::socket;
@@ -126,7 +127,8 @@ impl Channel {
     pub fn recv(&self) -> Result<Option<Message>> {
         let mut bytes = [0u8; LARGEST];
         let (n, mut fds) = match socket::recv(&self.0, &mut bytes) {
-            Err(Errno::ECONNRESET) => return Ok(None),
+            // It closed with words of ours unread; what it said before still waits.
+            Err(Errno::ECONNRESET) => return self.recv(),
             other => other.doing(|| "listening to the other side of the fork")?,
         };
         let Some((tag, rest)) = bytes[..n].split_first() else { return Ok(None) };
@@ -145,6 +147,35 @@ impl Channel {
             (b'E', _) => Message::Failed(serde_json::from_slice(rest).map_err(|_| garbled())?),
             _ => return Err(garbled()),
         }))
+    }
+
+    /// Sends one message to a side that may have failed meanwhile: then its reason is the error.
+    ///
+    /// A side that died without a word is left for the next [`Channel::recv`] to find.
+    pub fn tell(&self, message: &Message) -> Result<()> {
+        match self.send(message) {
+            Err(err) if matches!(err.errno(), Some(Errno::EPIPE | Errno::ECONNRESET)) => {
+                match self.reason(Error::new(Kind::NotRunning, "")) {
+                    silent if silent.kind() == Kind::NotRunning => Ok(()),
+                    reason => Err(reason),
+                }
+            }
+            other => other,
+        }
+    }
+
+    /// Why the other side failed, if that was said already, else `err`: what goes wrong on this side
+    /// because of it says less.
+    pub fn reason(&self, err: Error) -> Error {
+        let mut fds = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+        while let Ok(1..) = poll(&mut fds, PollTimeout::ZERO) {
+            match self.recv() {
+                Ok(Some(Message::Failed(reason))) => return reason,
+                Ok(Some(_)) => {}
+                Ok(None) | Err(_) => break,
+            }
+        }
+        err
     }
 
     /// Waits for the creator's go-ahead; its death ends this process quietly.
@@ -168,6 +199,20 @@ impl AsFd for Channel {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_reason_of_a_failure_outlives_its_sender() {
+        let (a, b) = Channel::pair().unwrap();
+        b.send(&Message::Go).unwrap();
+        a.send(&Message::Warning("w".into())).unwrap();
+        a.send(&Message::Failed(Error::invalid("the reason"))).unwrap();
+        // `Go` stays unread, which the kernel reports before what waits.
+        drop(a);
+        let err = b.send(&Message::Go).unwrap_err();
+        assert_eq!(b.reason(err).to_string(), "the reason");
+        assert_eq!(b.reason(Error::invalid("other")).to_string(), "other");
+        assert!(b.recv().unwrap().is_none());
+    }
 
     #[test]
     fn errors_cross_whole() {

@@ -45,9 +45,14 @@ pub fn open(root: &Root, size: Option<ConsoleSize>, server: Server<'_>) -> Resul
     }
     nix::fcntl::fcntl(&master, nix::fcntl::FcntlArg::F_SETFL(OFlag::empty())).doing(doing)?;
     let peer = tty::open_peer(&master).doing(doing)?;
-    if let Some(size) = size.filter(|size| size.height != 0 || size.width != 0) {
-        tty::set_size(&peer, size.height as u16, size.width as u16)
-            .doing(|| "setting the terminal's size")?;
+    let wanted = size.map(|size| (size.height as u16, size.width as u16));
+    let size = match server {
+        // The caller's own terminal decides, and at once: the workload may ask before it is served.
+        Server::Creator(_) => tty::size(std::io::stdin()).ok().filter(|size| *size != (0, 0)).or(wanted),
+        Server::Socket(_) => wanted,
+    };
+    if let Some((rows, columns)) = size.filter(|size| *size != (0, 0)) {
+        tty::set_size(&peer, rows, columns).doing(|| "setting the terminal's size")?;
     }
     match server {
         Server::Socket(sock) => socket::send(sock, b"/dev/ptmx", &[master.as_fd()])

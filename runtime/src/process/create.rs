@@ -12,14 +12,17 @@ use nix::fcntl::{AT_FDCWD, OFlag};
 use super::binds::{self, Prepared};
 use super::channel::{Channel, Message};
 use super::init::{self, Handover};
+use super::notify::Notify;
 use super::seal::Seal;
-use super::{hooks, outside, userns};
+use super::{hooks, notify, outside, userns};
 use crate::attrs::{netdev, rdt, rlimits};
 use crate::cgroup::{self, Cgroup, Limits, Location, Manager, Purpose};
+use crate::container::Container;
 use crate::error::{Context, Error, Kind, Result};
 use crate::plan::namespaces::{CGROUP, NETWORK, PID, USER};
 use crate::plan::{Choices, Plan};
 use crate::procfs::{Base, Proc};
+use crate::report::Status;
 use crate::spec::Spec;
 use crate::state::{self, Entry, Lock, ProcessId, State, Store};
 use crate::sys::clone::{self, CLONE_NEWTIME, Cloned, clone3, pidfd_open, pidfd_signal};
@@ -70,6 +73,8 @@ pub enum Then {
 /// A container that was made, as its creator sees it.
 #[derive(Debug)]
 pub struct Created {
+    /// The container.
+    pub container: Container,
     /// The init's pid.
     pub pid: i32,
     /// Its pidfd.
@@ -78,6 +83,8 @@ pub struct Created {
     pub master: Option<OwnedFd>,
     /// What the user should know.
     pub warnings: Vec<String>,
+    /// The way of its notifications, for one that runs.
+    pub notify: Option<Notify>,
 }
 
 /// Makes the container and leaves it waiting for `start`.
@@ -100,13 +107,13 @@ pub fn make(store: &Store, mut request: CreateRequest, then: Then, detached: boo
         request,
         seal,
         outside,
+        place: store.path().join(&request.id),
         entry,
         lock: Some(lock),
         then,
         cgroup: None,
         pidfd: None,
         rdt: None,
-        poststop: None,
     };
     match attempt.run() {
         Ok(created) => Ok(created),
@@ -217,21 +224,32 @@ struct Attempt<'a> {
     request: &'a CreateRequest,
     seal: Seal,
     outside: Outside,
+    place: PathBuf,
     entry: Entry,
     lock: Option<Lock>,
     then: Then,
     cgroup: Option<Cgroup>,
     pidfd: Option<(i32, OwnedFd)>,
     rdt: Option<rdt::RdtRecord>,
-    /// The state for `poststop` hooks, from when init exists.
-    poststop: Option<Vec<u8>>,
 }
 
 impl Attempt<'_> {
     fn run(&mut self) -> Result<Created> {
+        let mut notify = None;
+        if notify::wanted() {
+            let Outside { plan, prepared, .. } = &mut self.outside;
+            if let Some(op) = notify::prepare(&self.entry, &self.place, plan)? {
+                binds::add(plan, prepared, op)?;
+            }
+            if self.then == Then::Run {
+                notify = Notify::listen(&self.entry)?;
+            }
+        }
         let plan = &self.outside.plan;
         cgroup::refuse_in_use(Path::new(cgroup::MOUNT), &self.outside.location)?;
-        let cgroup_record = self.outside.location.record();
+        // One that nobody asked for is recorded once it is made: another's may have that name.
+        let optional = self.outside.location.optional;
+        let cgroup_record = (!optional).then(|| self.outside.location.record());
         let mut state = State {
             version: state::VERSION,
             id: self.request.id.clone(),
@@ -242,7 +260,7 @@ impl Attempt<'_> {
             owner: nix::unistd::geteuid().as_raw(),
             init: None,
             complete: false,
-            cgroup: Some(cgroup_record),
+            cgroup: cgroup_record,
             rdt: None,
             poststart: !plan.hooks.poststart.is_empty(),
             poststop: !plan.hooks.poststop.is_empty(),
@@ -260,12 +278,10 @@ impl Attempt<'_> {
         let outside = &self.outside;
         let cgroup =
             cgroup::prepare(Path::new(cgroup::MOUNT), &outside.location, &outside.limits, &outside.extra)?;
-        if outside.location.optional && cgroup.fd().is_none() {
-            // Another's cgroup may have that name.
-            state.cgroup = None;
-        }
         let (ours, theirs) = Channel::pair()?;
+        // After a step between, init's first word must not overtake the one that tells its pid.
         let waits = plan.new_user_namespace()
+            || plan.needs_step_between()
             || !plan.net_devices.is_empty()
             || plan.rdt.is_some()
             || matches!(self.outside.location.manager, Manager::Systemd { .. });
@@ -289,16 +305,17 @@ impl Attempt<'_> {
         };
         let (pid, pidfd) = spawn(&handover, cgroup.fd(), &mut self.lock, &ours)?;
         drop(theirs);
-        let pidfd_copy = pidfd.try_clone().doing(|| "copying the pidfd of init")?;
-        self.pidfd = Some((pid, pidfd_copy));
+        // Nothing may fail before both are where `undo` finds them.
+        self.pidfd = Some((pid, pidfd));
         self.cgroup = cgroup.attach(pid)?;
+        let Some((_, pidfd)) = &self.pidfd else { return Err(self.death()) };
 
         let proc = Proc::new();
         if plan.new_user_namespace() {
-            self.map_ids(pid)?;
+            self.map_ids(pid).map_err(|err| ours.reason(err))?;
             if let (false, Some(score)) = (plan.needs_step_between(), plan.process.oom_score) {
                 // Before init hides itself, as then the file is root's.
-                score.apply(&proc, Base::Pid(pid))?;
+                score.apply(&proc, Base::Pid(pid)).map_err(|err| ours.reason(err))?;
             }
         }
         if let Some(rdt) = &plan.rdt {
@@ -313,17 +330,17 @@ impl Attempt<'_> {
         if !plan.net_devices.is_empty() {
             let ns = openat2(AT_FDCWD, format!("/proc/{pid}/ns/net"), OFlag::O_RDONLY, 0, 0)
                 .doing(|| "opening the container's network namespace")?;
-            netdev::attach(&plan.net_devices, ns, &proc)?;
+            netdev::attach(&plan.net_devices, ns, &proc).map_err(|err| ours.reason(err))?;
         }
         if waits {
-            ours.send(&Message::Go)?;
+            ours.tell(&Message::Go)?;
         }
         if network_beside {
-            ours.send(&Message::Network(make_network()?))?;
+            ours.tell(&Message::Network(make_network()?))?;
         }
         // From here on init builds its root while limits and state are written beside it.
         if plan.limits_from_outside() {
-            rlimits::apply(&plan.process.rlimits, pid)?;
+            rlimits::apply(&plan.process.rlimits, pid).map_err(|err| ours.reason(err))?;
         }
         if let Some(cgroup) = &self.cgroup {
             cgroup.apply(&self.outside.limits)?;
@@ -339,9 +356,8 @@ impl Attempt<'_> {
         }
         self.entry.save(&state)?;
 
-        self.poststop = state.poststop.then(|| report::for_hooks(&state, 0, "stopped"));
         if !handshakes {
-            ours.send(&Message::Proceed)?;
+            ours.tell(&Message::Proceed)?;
         }
         // Init has dropped its copy long ago; what waits for the kernel here, waits beside its work.
         drop(std::mem::take(&mut self.seal));
@@ -351,9 +367,8 @@ impl Attempt<'_> {
             match ours.recv()? {
                 Some(Message::RunHooks) => {
                     let text = report::for_hooks(&state, pid, "creating");
-                    hooks::run_beside(&pidfd, "prestart", &plan.hooks.prestart, &text)?;
-                    hooks::run_beside(&pidfd, "createRuntime", &plan.hooks.create_runtime, &text)?;
-                    // Fails if init died: the next look for a word finds out.
+                    hooks::run_beside(pidfd, "prestart", &plan.hooks.prestart, &text)?;
+                    hooks::run_beside(pidfd, "createRuntime", &plan.hooks.create_runtime, &text)?;
                     let _ = ours.send(&Message::HooksDone);
                 }
                 Some(Message::Filter(fd)) => self.send_filter(&state, pid, &fd)?,
@@ -367,11 +382,11 @@ impl Attempt<'_> {
                 None => return Err(self.death()),
             }
         }
-        self.tell_pid(pid, &pidfd)?;
+        self.tell_pid(pid)?;
         if handshakes {
             state.complete = true;
             self.entry.save(&state)?;
-            ours.send(&Message::Proceed)?;
+            ours.tell(&Message::Proceed)?;
         }
         if self.then == Then::Run {
             // End-of-file: the workload was executed.
@@ -380,7 +395,9 @@ impl Attempt<'_> {
             }
         }
         warnings.extend_from_slice(&plan.warnings);
-        Ok(Created { pid, pidfd, master, warnings })
+        let container = Container::new(self.entry.try_clone()?, state);
+        let (pid, pidfd) = self.pidfd.take().ok_or_else(|| self.death())?;
+        Ok(Created { container, pid, pidfd, master, warnings, notify })
     }
 
     fn map_ids(&self, pid: i32) -> Result<()> {
@@ -407,11 +424,12 @@ impl Attempt<'_> {
         let Some((path, metadata)) = &self.outside.plan.seccomp_listener else {
             return Err(Error::invalid("linux.seccomp: NOTIFY without listenerPath"));
         };
-        outside::send_filter(path, metadata, state, pid, pid, fd)
+        outside::send_filter(path, metadata, (state, Status::Creating, pid), pid, fd)
     }
 
     /// Writes the pid where the caller wants it, complete before `create` returns.
-    fn tell_pid(&self, pid: i32, pidfd: &OwnedFd) -> Result<()> {
+    fn tell_pid(&self, pid: i32) -> Result<()> {
+        let Some((_, pidfd)) = &self.pidfd else { return Ok(()) };
         outside::tell_pid(self.request.pid_file.as_deref(), self.request.pidfd_socket.as_deref(), pid, pidfd)
     }
 
@@ -427,7 +445,9 @@ impl Attempt<'_> {
     }
 
     fn undo(self, store: &Store) {
-        let Attempt { outside, entry, cgroup, pidfd, rdt, poststop, .. } = self;
+        let Attempt { outside, entry, cgroup, pidfd, rdt, .. } = self;
+        // The container existed: what its hooks set up is theirs to undo (runtime.md, lifecycle, steps 3-9).
+        let existed = pidfd.is_some().then(|| entry.load().ok()).flatten();
         if let Some((pid, fd)) = pidfd {
             let _ = pidfd_signal(&fd, libc::SIGKILL);
             let _ = clone::wait(pid);
@@ -440,12 +460,8 @@ impl Attempt<'_> {
             let _ = rdt::destroy(record, &resctrl);
         }
         let _ = store.remove(&entry);
-        // A failure on the way to `created` goes on with the container's end (runtime.md, lifecycle, step 12).
-        for hook in poststop.iter().flat_map(|_| &outside.plan.hooks.poststop) {
-            let text = poststop.as_deref().unwrap_or_default();
-            if let Err(err) = hooks::run("poststop", std::slice::from_ref(hook), text) {
-                warn_all(vec![err.to_string()]);
-            }
+        if let Some(state) = existed {
+            hooks::run_poststop(&outside.plan.hooks.poststop, &state);
         }
     }
 }

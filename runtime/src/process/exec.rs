@@ -65,7 +65,7 @@ pub struct Executed {
 struct Joining<'a> {
     init: &'a OwnedFd,
     flags: u64,
-    /// The container's root, where its mount namespace is the runtime's.
+    /// The container's root, where its mount namespace is not its own.
     root: Option<OwnedFd>,
     plan: &'a ProcessPlan,
     container: &'a Container,
@@ -137,7 +137,7 @@ pub fn exec(container: &Container, mut request: ExecRequest) -> Result<Executed>
     let joining = Joining {
         init: &init,
         flags,
-        root: if flags & MOUNT == 0 { Some(root_of(init_pid, &init)?) } else { None },
+        root: if !joined.makes(MOUNT) { Some(root_of(init_pid, &init)?) } else { None },
         plan: &plan,
         container,
         seccomp: filter.as_ref(),
@@ -154,6 +154,10 @@ pub fn exec(container: &Container, mut request: ExecRequest) -> Result<Executed>
     let (pid, pidfd) = spawn(&joining, cgroup.as_ref().map(AsFd::as_fd), &ours)?;
     drop(theirs);
     let set_from_outside = (flags & USER != 0).then_some(&plan);
+    let kill = || {
+        let _ = clone::pidfd_signal(&pidfd, libc::SIGKILL);
+        let _ = clone::wait(pid);
+    };
     let outcome = see_through(
         &request,
         seal,
@@ -166,12 +170,12 @@ pub fn exec(container: &Container, mut request: ExecRequest) -> Result<Executed>
     let master = match outcome {
         Ok(master) => master,
         Err(err) => {
-            let _ = clone::pidfd_signal(&pidfd, libc::SIGKILL);
-            let _ = clone::wait(pid);
+            kill();
             return Err(err);
         }
     };
-    let exit = if request.detach { None } else { Some(attend(pid, &pidfd, master)?) };
+    let exit =
+        if request.detach { None } else { Some(attend(pid, &pidfd, master, None).inspect_err(|_| kill())?) };
     Ok(Executed { exit, warnings })
 }
 
@@ -197,8 +201,8 @@ fn see_through(
     profile: Option<&spec::Seccomp>,
 ) -> Result<Option<OwnedFd>> {
     if let Some(plan) = set_from_outside {
-        rlimits::apply(&plan.rlimits, pid)?;
-        ours.send(&Message::Go)?;
+        rlimits::apply(&plan.rlimits, pid).map_err(|err| ours.reason(err))?;
+        ours.tell(&Message::Go)?;
     }
     let mut master = None;
     loop {
@@ -209,7 +213,13 @@ fn see_through(
                 };
                 let metadata = profile.and_then(|p| p.listener_metadata.as_deref()).unwrap_or_default();
                 let init = container.state().init.as_ref().map_or(0, |init| init.pid);
-                outside::send_filter(path, metadata, container.state(), init, pid, &fd)?;
+                outside::send_filter(
+                    path,
+                    metadata,
+                    (container.state(), container.status()?, init),
+                    pid,
+                    &fd,
+                )?;
             }
             Some(Message::Master(fd)) => master = Some(fd),
             Some(Message::Ready) => break,

@@ -15,8 +15,11 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use crate::error::{Context, Error, Kind, Result};
+use crate::report;
 use crate::spec::Hook;
+use crate::state::State;
 use crate::sys::clone::pidfd_open;
+use crate::warn::warn;
 
 /// How much of a hook's output an error quotes.
 const QUOTED: u64 = 512;
@@ -39,6 +42,18 @@ fn run_all(stage: &str, hooks: &[Hook], state: &[u8], init: Option<&OwnedFd>) ->
         })?;
     }
     Ok(())
+}
+
+/// Runs the `poststop` hooks of a container that is gone.
+///
+/// A failing one keeps neither the later ones nor the caller (runtime.md, lifecycle, step 13).
+pub fn run_poststop(hooks: &[Hook], state: &State) {
+    let text = report::for_hooks(state, 0, "stopped");
+    for hook in hooks {
+        if let Err(err) = run("poststop", std::slice::from_ref(hook), &text) {
+            warn(err.to_string());
+        }
+    }
 }
 
 fn run_one(hook: &Hook, state: &[u8], init: Option<&OwnedFd>) -> Result<()> {

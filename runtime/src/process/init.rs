@@ -182,7 +182,9 @@ fn set_up(handover: &Handover<'_>) -> Result<Never> {
         netdev::loopback_up()?;
     }
 
-    let inherited = if plan.namespaces.has(MOUNT) { None } else { Some(leave_mount_namespace()?) };
+    // One that is not the container's own, the runtime's or a joined one, is not changed: the root is
+    // built in a copy of it.
+    let inherited = if plan.namespaces.makes(MOUNT) { None } else { Some(leave_mount_namespace(handover)?) };
     let root = root::build(plan, prepared, &mut || join_network(handover))?;
     let terminal = open_terminal(handover, &root)?;
     if !plan.hooks.prestart.is_empty() || !plan.hooks.create_runtime.is_empty() {
@@ -228,7 +230,7 @@ fn set_up(handover: &Handover<'_>) -> Result<Never> {
         Err(workload.execute(&program, &env))
     };
     match handover.gate {
-        Some(gate) => wait_at_gate(gate, channel, go),
+        Some(gate) => wait_at_gate(gate, handover.preserved.len() as u32, go),
         None => go(),
     }
 }
@@ -236,9 +238,12 @@ fn set_up(handover: &Handover<'_>) -> Result<Never> {
 /// For a container that keeps the runtime's mount namespace (config-linux.md, Namespaces: a type that
 /// is not listed is inherited): its root is built in a private one all the same, so that the host
 /// sees none of its mounts. Returns the namespace to come back to.
-fn leave_mount_namespace() -> Result<OwnedFd> {
-    let doing = || "leaving the runtime's mount namespace";
-    let own = openat2(AT_FDCWD, "/proc/self/ns/mnt", OFlag::O_RDONLY, 0, 0).doing(doing)?;
+fn leave_mount_namespace(handover: &Handover<'_>) -> Result<OwnedFd> {
+    let doing = || "leaving the mount namespace";
+    let own = match handover.joins.iter().find(|(flag, _)| *flag == MOUNT) {
+        Some((_, joined)) => joined.try_clone().doing(doing)?,
+        None => openat2(AT_FDCWD, "/proc/self/ns/mnt", OFlag::O_RDONLY, 0, 0).doing(doing)?,
+    };
     clone::unshare(MOUNT).doing(doing)?;
     Ok(own)
 }
@@ -247,9 +252,10 @@ fn leave_mount_namespace() -> Result<OwnedFd> {
 ///
 /// The creator is gone by now. A connection that closes without a word was a `start` that died
 /// before it said go: the gate is gone with it, and so is the container.
-fn wait_at_gate(gate: &OwnedFd, creator: &Channel, go: impl FnOnce() -> Result<Never>) -> Result<Never> {
-    // The creator sees end-of-file at once, however long this process waits here.
-    process::close_for_good(creator.as_fd());
+fn wait_at_gate(gate: &OwnedFd, preserved: u32, go: impl FnOnce() -> Result<Never>) -> Result<Never> {
+    // The creator sees end-of-file at once, however long this process waits here, and who gets hold
+    // of it in the container finds no descriptor of the host (CVE-2024-21626).
+    process::close_all_but(3 + preserved, gate.as_fd()).doing(|| "closing the runtime's descriptors")?;
     let starter = Channel::over(socket::accept(gate).doing(|| "waiting for start")?);
     starter.await_word(|word| matches!(word, Message::Proceed))?;
     let Err(err) = go();

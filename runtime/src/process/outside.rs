@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::error::{Context, Error, Result};
 use crate::plan::ProcessPlan;
-use crate::report;
+use crate::report::{self, Status};
 use crate::state::{State, write_atomic};
 use crate::sys::{process, socket};
 
@@ -38,12 +38,14 @@ fn listen_fds() -> u32 {
     }
 }
 
-/// Tells the workload of activated sockets; it is pid 1 of what it sees.
+/// Tells the workload of activated sockets (sd_listen_fds(3)).
+///
+/// `LISTEN_PIDFDID` is never passed on: it is the caller's, and no match would hide the sockets.
 pub fn pass_on_sockets(process: &mut ProcessPlan) {
     let count = listen_fds();
     if count > 0 {
         process.set_var("LISTEN_FDS", &count.to_string());
-        process.set_var("LISTEN_PID", "1");
+        process.activated = true;
         if let Ok(names) = std::env::var("LISTEN_FDNAMES") {
             process.set_var("LISTEN_FDNAMES", &names);
         }
@@ -61,17 +63,17 @@ struct ProcessState<'a> {
     state: serde_json::Value,
 }
 
-/// Hands a filter's notification descriptor to the listener at `path`.
+/// Hands the notification descriptor of process `pid`'s filter to the listener at `path`, with the
+/// state of its container: what is remembered, its status and its init's pid.
 pub fn send_filter(
     path: &Path,
     metadata: &str,
-    state: &State,
-    init: i32,
+    (state, status, init): (&State, Status, i32),
     pid: i32,
     fd: &OwnedFd,
 ) -> Result<()> {
     let doing = || format!("sending the seccomp notification descriptor to {}", path.display());
-    let inner = serde_json::from_slice(&report::for_hooks(state, init, "creating")).doing(doing)?;
+    let inner = serde_json::from_slice(&report::for_hooks(state, init, status.word())).doing(doing)?;
     let message =
         ProcessState { oci_version: &state.oci_version, fds: ["seccompFd"], pid, metadata, state: inner };
     let text = serde_json::to_vec(&message).doing(doing)?;

@@ -13,7 +13,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, fstat};
 use nix::unistd::{Gid, Uid, fchdir, fchownat, pivot_root, symlinkat};
 
-use super::binds::{Prepared, Source};
+use super::binds::{self, Prepared, Source};
 use super::copy_up::copy_up;
 use crate::error::{Context, Error, Result};
 use crate::plan::Plan;
@@ -88,7 +88,10 @@ fn attach_root(plan: &Plan, prepared: &Prepared) -> Result<Root> {
     let doing = || format!("putting the root file system {} in place", plan.rootfs.display());
     let place = match openat2(AT_FDCWD, &plan.rootfs, OFlag::O_PATH | OFlag::O_DIRECTORY, 0, 0) {
         // The mapped root user may not reach the host's path; any place serves until the pivot.
-        Err(Errno::EACCES) => openat2(AT_FDCWD, "/", OFlag::O_PATH | OFlag::O_DIRECTORY, 0, 0),
+        // Nor is that path in a mount namespace that was joined.
+        Err(Errno::EACCES | Errno::ENOENT) => {
+            openat2(AT_FDCWD, "/", OFlag::O_PATH | OFlag::O_DIRECTORY, 0, 0)
+        }
         other => other,
     };
     attach(&prepared.root, place.doing(doing)?).doing(doing)?;
@@ -111,7 +114,11 @@ fn make_mount(root: &Root, op: &MountOp, source: Option<&Source>, plan: &Plan) -
             let place = place(root, &op.destination, source.is_dir)?.0;
             attach(&source.mount, &place).doing(|| "attaching")
         }
-        (What::Bind { .. }, None) => Err(Error::invalid("the source was not opened")),
+        (What::Bind { source, recursive }, None) => {
+            let source = binds::source_in_root(plan, root, op, source, *recursive)?;
+            let place = place(root, &op.destination, source.is_dir)?.0;
+            attach(&source.mount, &place).doing(|| "attaching")
+        }
         (What::FileSystem { kind, source, options, copy_up }, _) => {
             file_system(root, op, kind, source, options, *copy_up, plan)
         }
@@ -270,9 +277,12 @@ fn make_devices(root: &Root, plan: &Plan, prepared: &Prepared) -> Result<()> {
     let mut dir: Option<(PathBuf, OwnedFd)> = None;
     for (at, node) in plan.devices.iter().enumerate() {
         let doing = || format!("making the device {}", node.path.display());
-        if let Some(host) = prepared.devices.get(at) {
+        let bind = |host: &OwnedFd| {
             let place = root.make_file(&node.path).map_err(|err| err.context(doing()))?;
-            attach(host, place).doing(doing)?;
+            attach(host, place).doing(doing)
+        };
+        if let Some(Some(host)) = prepared.devices.get(at) {
+            bind(host)?;
             continue;
         }
         // Nearly all nodes share /dev: resolve it once.
@@ -281,7 +291,16 @@ fn make_devices(root: &Root, plan: &Plan, prepared: &Prepared) -> Result<()> {
             dir = Some((parent.to_owned(), root.make_dir(parent)?));
         }
         if let Some((_, fd)) = &dir {
-            make_node(fd, node).map_err(|err| err.context(doing()))?;
+            match make_node(fd, node) {
+                // The runtime itself is in a user namespace, as under podman.
+                Err(err) if err.errno() == Some(Errno::EPERM) => {
+                    bind(
+                        &binds::host_device(&node.path, node.dev, node.mode)
+                            .map_err(|_| err.context(doing()))?,
+                    )?;
+                }
+                other => other.map_err(|err| err.context(doing()))?,
+            }
         }
     }
     Ok(())

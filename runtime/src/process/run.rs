@@ -8,8 +8,8 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::create::{self, CreateRequest, Created, Then};
+use super::notify::Notify;
 use super::terminal::Relay;
-use crate::container::Container;
 use crate::error::{Context, Result};
 use crate::state::Store;
 use crate::sys::clone::{self, Exit, pidfd_signal};
@@ -40,30 +40,36 @@ pub fn run(store: &Store, request: RunRequest) -> Result<i32> {
         // Before the clone: a signal that arrives early waits to be passed on; init resets its own mask.
         process::block_signals();
     }
-    let id = request.create.id.clone();
     let mut created = create::make(store, request.create, Then::Run, request.detach)?;
     warn_all(std::mem::take(&mut created.warnings));
-    let container = Container::load(store, &id)?;
+    let Created { container, pid, pidfd, master, notify, .. } = created;
     if let Err(err) = container.run_poststart() {
-        let _ = clone::wait(created.pid);
-        let _ = container.destroy(store);
+        let _ = clone::wait(pid);
+        let _ = container.finish(store);
         return Err(err);
     }
     if request.detach {
+        if let Some(notify) = notify {
+            notify.see_ready(pid, &pidfd)?;
+        }
         return Ok(0);
     }
-    let Created { pid, pidfd, master, .. } = created;
-    let exit = attend(pid, &pidfd, master)?;
+    let exit = attend(pid, &pidfd, master, notify.as_ref()).inspect_err(|_| {
+        // Nobody waits for it any more.
+        let _ = container.kill_everything();
+        let _ = clone::wait(pid);
+        let _ = container.finish(store);
+    })?;
     if !request.keep {
-        container.destroy(store)?;
+        container.finish(store)?;
     }
     Ok(exit.shell_code())
 }
 
-/// Passes signals on and serves the terminal until process `pid`, a child, ends.
+/// Passes signals and notifications on and serves the terminal until process `pid`, a child, ends.
 ///
 /// Signals must be blocked already. Other children (orphans of the workload) are reaped.
-pub fn attend(pid: i32, pidfd: &OwnedFd, master: Option<OwnedFd>) -> Result<Exit> {
+pub fn attend(pid: i32, pidfd: &OwnedFd, master: Option<OwnedFd>, notify: Option<&Notify>) -> Result<Exit> {
     let signals = process::signalfd().doing(|| "listening for signals")?;
     let mut relay = master.map(Relay::new).transpose()?;
     loop {
@@ -72,6 +78,10 @@ pub fn attend(pid: i32, pidfd: &OwnedFd, master: Option<OwnedFd>) -> Result<Exit
             PollFd::new(signals.as_fd(), PollFlags::POLLIN),
             PollFd::new(pidfd.as_fd(), PollFlags::POLLIN),
         ];
+        if let Some(notify) = notify {
+            fds.push(PollFd::new(notify.as_fd(), PollFlags::POLLIN));
+        }
+        let first_of_relay = fds.len();
         if let Some(relay) = &relay {
             fds.extend(relay.poll_fds());
         }
@@ -83,7 +93,11 @@ pub fn attend(pid: i32, pidfd: &OwnedFd, master: Option<OwnedFd>) -> Result<Exit
             fds.iter().map(|fd| fd.revents().is_some_and(|events| !events.is_empty())).collect();
         drop(fds);
         if let Some(relay) = &mut relay {
-            relay.pump(&ready[2..])?;
+            relay.pump(&ready[first_of_relay..])?;
+        }
+        if let Some(notify) = notify {
+            // A manager that went away is no reason to leave the workload alone.
+            let _ = notify.pump();
         }
         while let Some(signal) = process::next_signal(&signals).doing(|| "reading a signal")? {
             match signal {
@@ -105,6 +119,9 @@ pub fn attend(pid: i32, pidfd: &OwnedFd, master: Option<OwnedFd>) -> Result<Exit
             if ended == pid {
                 if let Some(relay) = &mut relay {
                     relay.drain();
+                }
+                if let Some(notify) = notify {
+                    let _ = notify.pump();
                 }
                 return Ok(exit);
             }

@@ -86,6 +86,10 @@ impl Workload<'_> {
                 CString::new(format!("HOME={}", user::home_for(plan.user.uid, &passwd))).unwrap_or_default(),
             );
         }
+        if plan.activated {
+            env.retain(|entry| !entry.to_bytes().starts_with(b"LISTEN_PID="));
+            env.push(CString::new(format!("LISTEN_PID={}", nix::unistd::getpid())).unwrap_or_default());
+        }
         let program = find_program(plan)?;
         // Nothing but the standard descriptors and what the caller handed over may pass (CVE-2024-21626).
         process::cloexec_from(3 + self.preserve_fds).doing(|| "closing the runtime's descriptors")?;

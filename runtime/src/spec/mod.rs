@@ -2,8 +2,8 @@
 //!
 //! Own types rather than `oci-spec`'s, for the reading side alone: words that a newer
 //! specification may extend (capabilities, rlimits, seccomp flags) stay text until the plan
-//! looks at them, so that an unknown one warns instead of failing the document, and what is
-//! absent stays absent (`docs/dependencies.md` has the measurement).
+//! looks at them, which warns of or refuses an unknown one by field, as the specification says of
+//! each, and what is absent stays absent (`docs/dependencies.md` has the comparison).
 //! Unknown properties are ignored, as the specification asks.
 
 mod linux;
@@ -116,7 +116,7 @@ pub struct Hooks {
 pub struct Hook {
     /// Absolute path of the program.
     pub path: PathBuf,
-    /// argv, including argv[0]; absent means the path alone.
+    /// argv, including `argv[0]`; absent means the path alone.
     #[serde(default, deserialize_with = "null_as_default")]
     pub args: Vec<String>,
     /// Environment, `KEY=value`.

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
 
-/// Attributes of a mount (`MOUNT_ATTR_*` of linux/mount.h; libc has none for gnu targets).
+/// Attributes of a mount (`MOUNT_ATTR_*` of linux/mount.h), as 64 bits for mount_setattr(2).
 pub mod attr {
     /// Read-only.
     pub const RDONLY: u64 = 0x1;

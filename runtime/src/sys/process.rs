@@ -190,6 +190,20 @@ pub fn set_domain_name(name: &str) -> nix::Result<()> {
     Errno::result(unsafe { libc::setdomainname(name.as_ptr().cast(), name.len()) }).map(drop)
 }
 
+/// close_range(2) of all descriptors from `first` on but `kept`; what [`close_for_good`] says holds for each.
+pub fn close_all_but(first: u32, kept: std::os::fd::BorrowedFd<'_>) -> nix::Result<()> {
+    let kept = kept.as_raw_fd() as u32;
+    let close = |from: u32, to: u32| {
+        if from > to {
+            return Ok(());
+        }
+        // SAFETY: by contract no owner of these is dropped or used again in this process.
+        Errno::result(unsafe { libc::syscall(libc::SYS_close_range, from, to, 0) }).map(drop)
+    };
+    close(first, kept.saturating_sub(1))?;
+    close(first.max(kept + 1), u32::MAX)
+}
+
 /// close(2) of a descriptor whose owner will never run again in this process.
 ///
 /// For a clone that is about to execute or exit and must let go early of what it holds a copy of.

@@ -82,6 +82,42 @@ pub fn connect_at(dir: impl AsFd, name: &str) -> nix::Result<OwnedFd> {
     Ok(sock)
 }
 
+/// A `SOCK_DGRAM` socket without a name; neither end of it waits.
+pub fn datagrams() -> nix::Result<OwnedFd> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    socket(AddressFamily::Unix, SockType::Datagram, flags, None)
+}
+
+/// A `SOCK_DGRAM` socket named `name` in `dir`.
+pub fn datagrams_at(dir: impl AsFd, name: &str) -> nix::Result<OwnedFd> {
+    let sock = datagrams()?;
+    nix::sys::socket::bind(sock.as_raw_fd(), &through(dir.as_fd(), name)?)?;
+    Ok(sock)
+}
+
+/// The next datagram's bytes put into `buf`, cut where it is full; `None` when there is none.
+///
+/// Descriptors that came along are closed by the kernel: there is no room for them.
+pub fn next_datagram(sock: impl AsFd, buf: &mut [u8]) -> nix::Result<Option<usize>> {
+    loop {
+        match nix::sys::socket::recv(sock.as_fd().as_raw_fd(), buf, MsgFlags::MSG_DONTWAIT) {
+            Ok(length) => return Ok(Some(length)),
+            Err(Errno::EINTR) => {}
+            Err(Errno::EAGAIN) => return Ok(None),
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+/// Sends one datagram with descriptors to `address`; `EAGAIN` where that would have to wait.
+pub fn send_to(sock: impl AsFd, address: &UnixAddr, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> nix::Result<()> {
+    let raw: Vec<RawFd> = fds.iter().map(|fd| fd.as_raw_fd()).collect();
+    let rights = [ControlMessage::ScmRights(&raw)];
+    let control: &[ControlMessage<'_>] = if raw.is_empty() { &[] } else { &rights };
+    let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+    sendmsg(sock.as_fd().as_raw_fd(), &[IoSlice::new(bytes)], control, flags, Some(address)).map(drop)
+}
+
 /// Accepts one connection, close-on-exec.
 pub fn accept(sock: impl AsFd) -> nix::Result<OwnedFd> {
     loop {
