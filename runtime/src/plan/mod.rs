@@ -33,6 +33,9 @@ pub struct Choices {
 /// A checked document.
 #[derive(Debug)]
 pub struct Plan {
+    /// Whether a pid namespace is joined from which the creator could not come back to its own; for
+    /// the creator to find out.
+    pub cannot_return: bool,
     /// The container's id.
     pub id: String,
     /// Absolute path of the bundle.
@@ -162,6 +165,7 @@ impl Plan {
             cgroups_path: linux.cgroups_path.clone().filter(|path| !path.is_empty()),
             hooks,
             namespaces,
+            cannot_return: false,
             warnings,
         })
     }
@@ -187,12 +191,14 @@ impl Plan {
     }
 
     /// Whether a step between creator and init is needed: what is joined must be joined before a new
-    /// user namespace takes the rights away, a joined one must own what is made, and clock offsets
-    /// must be written before anybody lives in the time namespace.
+    /// user namespace takes the rights away, a joined one must own what is made, clock offsets must be
+    /// written before anybody lives in the time namespace, and a creator must not be stuck in what it
+    /// joined.
     pub fn needs_step_between(&self) -> bool {
         self.joins_user_namespace()
             || (self.new_user_namespace() && !self.namespaces.join.is_empty())
             || self.time_offsets.is_some()
+            || self.cannot_return
     }
 
     /// Whether limits must be set by the creator: a user namespace has no right to raise them.

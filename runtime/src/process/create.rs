@@ -150,6 +150,7 @@ impl Outside {
         let choices = Choices { no_pivot: request.no_pivot, no_new_keyring: request.no_new_keyring };
         let mut plan =
             Plan::new(&request.id, &bundle, &spec, &choices).map_err(|err| err.context(path.display()))?;
+        plan.cannot_return = plan.namespaces.joins(PID) && return_ticket("pid", PID)?.is_none();
         check_terminal(&plan, request, detached)?;
         outside::pass_on_sockets(&mut plan.process);
         let mut limits = cgroup::plan(&plan.resources, Purpose::Create)
@@ -288,7 +289,9 @@ impl Attempt<'_> {
         let handshakes =
             self.then == Then::Wait || self.request.pid_file.is_some() || plan.has_creating_hooks();
         // The dearest namespace; with the others in one clone3 it would come before everything else.
-        let network_beside = plan.namespaces.makes(NETWORK) && !waits && !plan.needs_step_between();
+        let may = plan.namespaces.makes(NETWORK) && !waits && !plan.needs_step_between();
+        let own_network = if may { return_ticket("net", NETWORK)? } else { None };
+        let network_beside = own_network.is_some();
         let hook_state = |pid: i32, status: &str| report::for_hooks(&state, pid, status);
         let handover = Handover {
             plan,
@@ -335,8 +338,8 @@ impl Attempt<'_> {
         if waits {
             ours.tell(&Message::Go)?;
         }
-        if network_beside {
-            ours.tell(&Message::Network(make_network()?))?;
+        if let Some(own) = own_network {
+            ours.tell(&Message::Network(make_network(&own)?))?;
         }
         // From here on init builds its root while limits and state are written beside it.
         if plan.limits_from_outside() {
@@ -466,10 +469,21 @@ impl Attempt<'_> {
     }
 }
 
+/// What this process needs to come back to a namespace of its own; `None` without the right to.
+///
+/// Root in the user namespace of a rootless engine may leave the host's namespaces, not enter them.
+fn return_ticket(name: &str, flag: u64) -> Result<Option<OwnedFd>> {
+    let own = openat2(AT_FDCWD, format!("/proc/self/ns/{name}"), OFlag::O_RDONLY, 0, 0)
+        .doing(|| format!("opening the own {name} namespace"))?;
+    match clone::setns(&own, flag) {
+        Ok(()) => Ok(Some(own)),
+        Err(nix::errno::Errno::EPERM) => Ok(None),
+        Err(errno) => Err(errno).doing(|| format!("looking at the own {name} namespace")),
+    }
+}
+
 /// A new network namespace with its loopback up; this process is back in its own on return.
-fn make_network() -> Result<OwnedFd> {
-    let own = openat2(AT_FDCWD, "/proc/self/ns/net", OFlag::O_RDONLY, 0, 0)
-        .doing(|| "opening the own network namespace")?;
+fn make_network(own: &OwnedFd) -> Result<OwnedFd> {
     clone::unshare(NETWORK).doing(|| "making the network namespace")?;
     let made = netdev::loopback_up().and_then(|()| {
         openat2(AT_FDCWD, "/proc/self/ns/net", OFlag::O_RDONLY, 0, 0)

@@ -37,6 +37,8 @@ podman_life() {
     is "$driver: exec's exit code" $? 9
     pod exec life nothing 2>/dev/null
     is "$driver: exec of nothing" $? 127
+    is "$driver: a container in its pid namespace" \
+        "$(pod run --rm --network none --pid container:life --rootfs "$root" sh -c 'tr "\\0" " " </proc/1/cmdline | cut -c -7')" "sh -c t"
     if [ "$driver" = systemd ] || [ "$(id -u)" = 0 ]; then
         check "$driver: pause" pod pause life
         is "$driver: it is paused" "$(pod_status life)" paused
