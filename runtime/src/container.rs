@@ -371,8 +371,10 @@ impl Container {
     ///
     /// The caller holds the lock.
     fn destroy(&self, store: &Store) -> Result<()> {
-        if let Some(cgroup) = self.cgroup()? {
-            cgroup.remove(true, DEATH)?;
+        match (self.cgroup()?, &self.state.cgroup) {
+            (Some(cgroup), _) => cgroup.remove(true, DEATH)?,
+            (None, Some(record)) => cgroup::forget(record),
+            (None, None) => {}
         }
         if let Some(record) = &self.state.rdt {
             rdt::open_resctrl().and_then(|resctrl| rdt::destroy(record, &resctrl))?;

@@ -131,6 +131,13 @@ pub fn refuse_in_use(mount: &Path, location: &Location) -> Result<()> {
     }
 }
 
+/// Has systemd forget a scope whose cgroup is gone: one that failed would keep its name.
+pub fn forget(record: &Record) {
+    if let (Manager::Systemd { user }, Some(unit)) = (record.manager, &record.unit) {
+        systemd::forget_scope(user, unit);
+    }
+}
+
 /// Makes what must exist before the container's first process. `extra` matters to systemd alone.
 pub fn prepare(mount: &Path, location: &Location, limits: &Limits, extra: &Extra) -> Result<Prepared> {
     let mount_path = mount.to_path_buf();

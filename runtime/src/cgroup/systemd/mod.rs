@@ -106,6 +106,13 @@ pub(super) fn stop_scope(user: bool, unit: &Unit) -> Result<()> {
     again_if_lost(user, Some(&unit.scope), stop).map_err(|failure| explain(failure, doing()))
 }
 
+/// Forgets the scope if it failed. All else is as well: it is unknown, or systemd is out of reach.
+pub(super) fn forget_scope(user: bool, unit: &Unit) {
+    if let Ok(mut bus) = connect(user, None) {
+        let _ = call(&mut bus, "ResetFailedUnit", &[Value::str(&unit.scope)]);
+    }
+}
+
 fn list(properties: Vec<Property>) -> Value {
     let pair = |(name, value)| Value::Struct(vec![Value::Str(name), Value::Variant(Box::new(value))]);
     Value::Array("(sv)".to_owned(), properties.into_iter().map(pair).collect())

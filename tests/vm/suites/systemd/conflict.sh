@@ -10,6 +10,7 @@ unit_is() { [ "$(property "$1" "$2")" = "$3" ]; }
 make_bundle "$WORK/clash"
 config "$WORK/clash" '.linux.cgroupsPath = "test.slice:pre:clash" | .linux.resources.pids = {limit: 40}
     | .annotations = {"org.systemd.property.TimeoutStopUSec": "uint64 1000000"}'
+CLEANUPS+=("systemctl stop $unit" "systemctl reset-failed $unit")
 
 systemd-run --quiet --scope --unit $unit --slice test.slice sleep 1000 >/dev/null 2>&1 &
 other=$!
