@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
+use nix::fcntl::{OFlag, readlinkat};
 use nix::sys::stat::{Mode, SFlag, fstat, mkdirat};
 
 use crate::error::{Context, Error, Result};
@@ -51,57 +51,80 @@ impl Root {
     }
 
     /// The directory `path`, made with its parents (mode 0755) where missing.
+    ///
+    /// A link that leads nowhere is followed inside the root, and what it names is made, as runc does.
     pub fn make_dir(&self, path: &Path) -> Result<OwnedFd> {
+        let doing = || format!("making the directory {} in the root", path.display());
         match self.resolve(path, OFlag::O_DIRECTORY) {
             Err(Errno::ENOENT) => {}
-            other => return other.doing(|| format!("opening the directory {} in the root", path.display())),
+            other => return other.doing(doing),
         }
-        let doing = || format!("making the directory {} in the root", path.display());
-        let mut dir = self.resolve(Path::new("/"), OFlag::O_DIRECTORY).doing(doing)?;
-        let mut walked = PathBuf::new();
-        for part in relative(path).components() {
-            let Component::Normal(name) = part else {
-                return Err(Error::invalid(format!("{} is not a clean path", path.display())));
-            };
-            walked.push(name);
-            dir = match self.resolve(&walked, OFlag::O_DIRECTORY) {
-                Err(Errno::ENOENT) => {
-                    // EEXIST: somebody else made it, or a dangling link, which the open below refuses.
-                    match mkdirat(&dir, name, Mode::from_bits_truncate(0o755)) {
-                        Ok(()) | Err(Errno::EEXIST) => {}
-                        Err(errno) => return Err(errno).doing(doing),
+        // Free of links and made so far; what is still to be walked, last first.
+        let mut walked = PathBuf::from("/");
+        let mut dir = self.resolve(&walked, OFlag::O_DIRECTORY).doing(doing)?;
+        let mut ahead: Vec<PathBuf> = Vec::new();
+        push_parts(&mut ahead, path);
+        let mut links = 0;
+        while let Some(part) = ahead.pop() {
+            if part == Path::new("..") {
+                walked.pop();
+                dir = self.resolve_without_links(&walked, OFlag::O_DIRECTORY).doing(doing)?;
+                continue;
+            }
+            match readlinkat(&dir, &part) {
+                Ok(target) => {
+                    links += 1;
+                    if links > MOST_LINKS {
+                        return Err(Errno::ELOOP).doing(doing);
                     }
-                    openat2(&dir, name, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW, 0, IN_ROOT)
-                        .doing(doing)?
+                    let target = PathBuf::from(target);
+                    if target.is_absolute() {
+                        walked = PathBuf::from("/");
+                        dir = self.resolve(&walked, OFlag::O_DIRECTORY).doing(doing)?;
+                    }
+                    push_parts(&mut ahead, &target);
+                    continue;
                 }
-                other => other.doing(doing)?,
-            };
+                Err(Errno::ENOENT) => match mkdirat(&dir, &part, Mode::from_bits_truncate(0o755)) {
+                    Ok(()) | Err(Errno::EEXIST) => {}
+                    Err(errno) => return Err(errno).doing(doing),
+                },
+                // EINVAL: it is no link.
+                Err(Errno::EINVAL) => {}
+                Err(errno) => return Err(errno).doing(doing),
+            }
+            let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW;
+            dir = openat2(&dir, &part, flags, 0, libc::RESOLVE_BENEATH | libc::RESOLVE_NO_SYMLINKS)
+                .doing(doing)?;
+            walked.push(&part);
         }
         Ok(dir)
     }
 
     /// The file `path` as a place to mount on, made empty (mode 0755, as runc does) where missing.
     pub fn make_file(&self, path: &Path) -> Result<OwnedFd> {
-        match self.resolve(path, OFlag::empty()) {
-            Err(Errno::ENOENT) => {}
-            other => return other.doing(|| format!("opening {} in the root", path.display())),
-        }
-        let (dir, name) = self.parent(path)?;
-        let made = openat2(
-            &dir,
-            &name,
-            OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_WRONLY,
-            0o755,
-            IN_ROOT,
-        );
-        match made {
-            Ok(_) | Err(Errno::EEXIST) => {}
-            Err(errno) => {
-                return Err(errno).doing(|| format!("making the file {} in the root", path.display()));
+        let doing = || format!("making the file {} in the root", path.display());
+        let mut path = path.to_owned();
+        for _ in 0..MOST_LINKS {
+            match self.resolve(&path, OFlag::empty()) {
+                Err(Errno::ENOENT) => {}
+                other => return other.doing(doing),
             }
+            let (dir, name) = self.parent(&path)?;
+            if let Ok(target) = readlinkat(&dir, &name) {
+                // It leads nowhere yet: what it names is made.
+                let parent = path.parent().unwrap_or(Path::new("/"));
+                path = clean(&parent.join(PathBuf::from(target)));
+                continue;
+            }
+            let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_WRONLY;
+            match openat2(&dir, &name, flags, 0o755, IN_ROOT) {
+                Ok(_) | Err(Errno::EEXIST) => {}
+                Err(errno) => return Err(errno).doing(doing),
+            }
+            return openat2(&dir, &name, OFlag::O_PATH | OFlag::O_NOFOLLOW, 0, IN_ROOT).doing(doing);
         }
-        openat2(&dir, &name, OFlag::O_PATH | OFlag::O_NOFOLLOW, 0, IN_ROOT)
-            .doing(|| format!("opening the file {} in the root", path.display()))
+        Err(Errno::ELOOP).doing(doing)
     }
 
     /// The directory that holds `path`, made where missing, and the last component.
@@ -111,6 +134,15 @@ impl Root {
         let dir = self.make_dir(path.parent().unwrap_or(Path::new("")))?;
         Ok((dir, PathBuf::from(name)))
     }
+}
+
+/// As the kernel's own limit.
+const MOST_LINKS: usize = 40;
+
+/// Puts the parts of `path` on the stack of what is to be walked.
+fn push_parts(ahead: &mut Vec<PathBuf>, path: &Path) {
+    let parts = path.components().filter(|part| matches!(part, Component::Normal(_) | Component::ParentDir));
+    ahead.extend(parts.rev().map(|part| PathBuf::from(part.as_os_str())));
 }
 
 /// Whether `fd` is a directory.
@@ -165,8 +197,12 @@ mod tests {
         std::os::unix::fs::symlink("../../outside", dir.join("root/up")).unwrap();
         let fd = openat2(nix::fcntl::AT_FDCWD, dir.join("root"), OFlag::O_PATH, 0, 0).unwrap();
         let root = Root::new(fd);
-        assert!(root.make_dir(Path::new("/out/x")).is_err(), "a dangling link is refused");
-        assert!(root.make_file(Path::new("/up/file")).is_err());
+        // Both lead outside, and are made inside the root.
+        root.make_dir(Path::new("/out/x")).unwrap();
+        root.make_file(Path::new("/up/file")).unwrap();
+        assert!(dir.join("root/outside/file").is_file());
+        std::os::unix::fs::symlink("/loop", dir.join("root/loop")).unwrap();
+        assert_eq!(root.make_dir(Path::new("/loop/x")).unwrap_err().errno(), Some(Errno::ELOOP));
         assert_eq!(root.resolve_without_links(Path::new("/up"), OFlag::empty()).unwrap_err(), Errno::ELOOP);
         root.make_dir(Path::new("/a/b/c")).unwrap();
         root.make_file(Path::new("/etc/x/y")).unwrap();

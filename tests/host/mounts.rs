@@ -393,3 +393,19 @@ fn a_source_made_by_an_earlier_mount() {
     assert_eq!(out.ok(), "seen");
     assert!(!source.join("file").exists(), "the image's own directory stays as it is");
 }
+
+/// Read-only, and filled all the same.
+#[test]
+fn a_read_only_dev() {
+    let mut bundle = Bundle::new();
+    bundle.edit(|config| {
+        for mount in config["mounts"].as_array_mut().unwrap() {
+            if mount["destination"] == "/dev" {
+                mount["options"].as_array_mut().unwrap().push("ro".into());
+            }
+        }
+    });
+    let out =
+        bundle.script("test -c /dev/null && test -d /dev/pts && touch /dev/x 2>&1; echo x > /dev/null").run();
+    assert!(out.ok().contains("Read-only"), "{out:?}");
+}

@@ -68,7 +68,7 @@ fn everything_written_before_the_end_arrives() {
     let out = crate::lane::complete(&mut command);
     assert_eq!(out.status, 0);
     assert!(
-        out.stdout.ends_with("20000\r\nlast\r\n"),
+        out.stdout.ends_with("20000\nlast\n"),
         "{:?}",
         &out.stdout[out.stdout.len().saturating_sub(60)..]
     );

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use nix::fcntl::OFlag;
 use nix::sys::stat::fstat;
+use nix::sys::termios::{OutputFlags, SetArg, tcgetattr, tcsetattr};
 use nix::unistd::{Gid, Uid, fchown};
 
 use super::channel::{Channel, Message};
@@ -57,7 +58,13 @@ pub fn open(root: &Root, size: Option<ConsoleSize>, server: Server<'_>) -> Resul
     match server {
         Server::Socket(sock) => socket::send(sock, b"/dev/ptmx", &[master.as_fd()])
             .doing(|| "sending the terminal to the console socket")?,
-        Server::Creator(channel) => channel.send(&Message::Master(master))?,
+        Server::Creator(channel) => {
+            // The caller's own terminal ends the lines; both would end them twice.
+            let mut settings = tcgetattr(&peer).doing(doing)?;
+            settings.output_flags.remove(OutputFlags::ONLCR);
+            tcsetattr(&peer, SetArg::TCSANOW, &settings).doing(doing)?;
+            channel.send(&Message::Master(master))?;
+        }
     }
     Ok(peer)
 }

@@ -192,12 +192,14 @@ fn file_system(
     }
     fsconfig_create(&ctx).map_err(|errno| said(errno, "making the file system".into()))?;
     // Content is copied in while the mount can still be written.
-    let late = if copies { attr::RDONLY } else { 0 };
+    // So is /dev, until its nodes, its links and the console are there.
+    let dev = op.destination == Path::new("/dev");
+    let late = if copies || dev { attr::RDONLY } else { 0 };
     let mount = fsmount(&ctx, op.attr.set & !late).doing(|| "making the mount")?;
     if copies && existed {
         copy_up(root, &op.destination, &mount)?;
     }
-    if copies && op.attr.set & late != 0 {
+    if copies && !dev && op.attr.set & late != 0 {
         set_attr(&mount, false, &MountAttr { set: late, ..MountAttr::default() })
             .doing(|| "making it read-only")?;
     }
@@ -347,6 +349,14 @@ fn make_link(root: &Root, link: &Path, target: &str) -> Result<()> {
 
 /// Covers masked paths and makes read-only what shall be; ends with the root itself.
 pub fn restrict(root: &Root, plan: &Plan, prepared: &Prepared) -> Result<()> {
+    for op in &plan.mounts {
+        let new = matches!(op.what, What::FileSystem { .. }) && op.destination == Path::new("/dev");
+        if new && op.attr.set & attr::RDONLY != 0 {
+            let doing = || "making /dev read-only";
+            let place = root.resolve(&op.destination, OFlag::O_DIRECTORY).doing(doing)?;
+            set_attr(&place, false, &MountAttr { set: attr::RDONLY, ..MountAttr::default() }).doing(doing)?;
+        }
+    }
     for path in &plan.readonly_paths {
         let doing = || format!("making {} read-only", path.display());
         let place = match root.resolve(path, OFlag::empty()) {

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags};
-use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+use nix::sys::termios::{OutputFlags, SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 
 use crate::error::{Context, Result};
 use crate::sys::tty;
@@ -36,6 +36,8 @@ impl Relay {
             let before = tcgetattr(stdin()).doing(|| "reading the terminal's settings")?;
             let mut raw = before.clone();
             cfmakeraw(&mut raw);
+            // As runc: lines are ended here, once, and not by the workload's own terminal.
+            raw.output_flags.insert(OutputFlags::OPOST);
             tcsetattr(stdin(), SetArg::TCSANOW, &raw).doing(|| "changing the terminal's settings")?;
             saved = Some(before);
         }
