@@ -19,7 +19,9 @@ life() {
     cgroup=$(dirname "$(cgroup_of "$id")")
     is "$id: exec lands beside init" "$(rt exec "$id" cat /proc/self/cgroup)" "0::/init.scope"
     check "$id: exec --detach" detached "$id"
-    is "$id: ps finds what is below" "$(rt ps --format json "$id" | jq length)" 2
+    if ! lacks crun; then
+        is "$id: ps finds what is below" "$(rt ps --format json "$id" | jq length)" 2
+    fi
     check "$id: update" rt update --pids-limit 30 "$id"
     is "$id: of the container's cgroup" "$(cat "$cgroup/pids.max")" 30
     check "$id: pause" rt pause "$id"

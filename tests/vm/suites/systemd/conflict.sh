@@ -15,7 +15,7 @@ CLEANUPS+=("systemctl stop $unit" "systemctl reset-failed $unit")
 systemd-run --quiet --scope --unit $unit --slice test.slice sleep 1000 >/dev/null 2>&1 &
 other=$!
 check "a stranger's scope of that name runs" eventually unit_is $unit ActiveState active
-refused "the name is refused" "exist|already" start clash "$WORK/clash"
+refused "the name is refused" "exist|already|not empty" start clash "$WORK/clash"
 is "the stranger's scope is untouched" "$(property $unit ActiveState)" active
 check "its process, too" kill -0 $other
 check "nothing is left of the container" gone clash
