@@ -146,15 +146,6 @@ pub fn takes_label(fstype: &str) -> bool {
     !matches!(fstype, "" | "none" | "bind" | "proc" | "sysfs" | "mqueue" | "cgroup" | "cgroup2")
 }
 
-/// `data` of a mount with the label added where its type takes one.
-pub fn mount_data(fstype: &str, data: &str, label: Option<&str>) -> String {
-    match label {
-        Some(label) if takes_label(fstype) && data.is_empty() => format!("context=\"{label}\""),
-        Some(label) if takes_label(fstype) => format!("{data},context=\"{label}\""),
-        _ => data.into(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -191,16 +182,10 @@ mod tests {
     }
 
     #[test]
-    fn mount_options_get_the_context() {
-        let label = Some("system_u:object_r:container_file_t:s0:c1,c2");
-        assert_eq!(
-            mount_data("tmpfs", "size=64k", label),
-            "size=64k,context=\"system_u:object_r:container_file_t:s0:c1,c2\""
-        );
-        assert_eq!(mount_data("devpts", "", Some("l")), "context=\"l\"");
+    fn only_file_systems_without_labels_of_their_own_take_one() {
+        assert!(takes_label("tmpfs") && takes_label("devpts"));
         for fstype in ["proc", "sysfs", "mqueue", "cgroup2", "bind", ""] {
-            assert_eq!(mount_data(fstype, "x", label), "x");
+            assert!(!takes_label(fstype), "{fstype}");
         }
-        assert_eq!(mount_data("tmpfs", "x", None), "x");
     }
 }

@@ -21,8 +21,6 @@ use crate::sys::fs::{cstring, openat2};
 use crate::sys::mount::{MountAttr, attr, clone_tree, set_attr};
 use crate::sys::process::fs_magic;
 
-const PROC_SUPER_MAGIC: i64 = 0x9fa0;
-
 /// A detached copy of a source, and whether it is a directory.
 #[derive(Debug)]
 pub struct Source {
@@ -162,7 +160,7 @@ pub fn source_in_root(
 fn finish_source(mount: OwnedFd, op: &MountOp, recursive: bool, default: (u64, bool)) -> Result<Source> {
     if op.destination == Path::new("/proc") {
         let magic = fs_magic(&mount).doing(|| "looking at the source's file system")?;
-        if magic != PROC_SUPER_MAGIC {
+        if magic != libc::PROC_SUPER_MAGIC {
             return Err(Error::invalid("only a procfs can be mounted on /proc"));
         }
     }

@@ -28,7 +28,6 @@ use crate::sys::mount::{
 };
 use crate::sys::process::{fs_magic, mknodat, umask};
 
-const PROC_SUPER_MAGIC: i64 = 0x9fa0;
 const CGROUP_MOUNT: &str = "/sys/fs/cgroup";
 
 /// Options that mount(2) takes as flags for any file system, with or without an effect.
@@ -139,7 +138,7 @@ fn place(root: &Root, destination: &Path, dir: bool) -> Result<(OwnedFd, bool)> 
     match found {
         Ok(fd) => {
             let inside = destination.starts_with("/proc");
-            if !inside && fs_magic(&fd).doing(|| "looking at the destination")? == PROC_SUPER_MAGIC {
+            if !inside && fs_magic(&fd).doing(|| "looking at the destination")? == libc::PROC_SUPER_MAGIC {
                 return Err(Error::invalid("the destination leads into /proc"));
             }
             Ok((fd, true))

@@ -5,7 +5,7 @@
 //! themselves once more from a copy that cannot be written: an overlay of the binary's directory
 //! where the caller may mount, a sealed memfd elsewhere. Other verbs never pay for it.
 
-use std::ffi::{CString, OsStr};
+use std::ffi::CString;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -71,11 +71,6 @@ pub fn ensure() -> Result<Seal> {
         .chain([mark])
         .collect();
     Err(Error::sys(execveat(&copy, &argv, &env), doing()))
-}
-
-/// Whether `name` is the mark, which no child may inherit.
-pub fn is_mark(name: &OsStr) -> bool {
-    name == OsStr::new(MARK)
 }
 
 fn is_sealed(exe: &OwnedFd) -> Result<bool> {

@@ -4,6 +4,7 @@ use std::os::fd::OwnedFd;
 
 use nix::fcntl::{AT_FDCWD, OFlag};
 
+use crate::attrs::idmap;
 use crate::error::{Context, Result};
 use crate::spec::IdMapping;
 use crate::sys::clone::{Cloned, clone3, pidfd_signal, wait};
@@ -27,7 +28,7 @@ pub fn with_maps(uids: &[IdMapping], gids: &[IdMapping]) -> Result<OwnedFd> {
 
 fn write_and_open(pid: i32, uids: &[IdMapping], gids: &[IdMapping]) -> Result<OwnedFd> {
     for (file, maps) in [("uid_map", uids), ("gid_map", gids)] {
-        let text = text(maps);
+        let text = idmap::text(maps);
         write_at(AT_FDCWD, format!("/proc/{pid}/{file}"), &text)
             .doing(|| format!("writing {text:?} to {file}"))?;
     }
@@ -38,9 +39,4 @@ fn write_and_open(pid: i32, uids: &[IdMapping], gids: &[IdMapping]) -> Result<Ow
 pub fn of(pid: i32) -> Result<OwnedFd> {
     openat2(AT_FDCWD, format!("/proc/{pid}/ns/user"), OFlag::O_RDONLY, 0, 0)
         .doing(|| format!("opening the user namespace of process {pid}"))
-}
-
-/// Maps in the form of /proc/PID/uid_map.
-pub fn text(maps: &[IdMapping]) -> String {
-    maps.iter().map(|m| format!("{} {} {}\n", m.container_id, m.host_id, m.size)).collect()
 }

@@ -5,12 +5,6 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
 
-/// close_range(2): closes every descriptor from `first` on.
-pub fn close_from(first: u32) -> nix::Result<()> {
-    // SAFETY: the caller owns all descriptors of the process; used right before exec or exit.
-    Errno::result(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) }).map(drop)
-}
-
 /// close_range(2) with `CLOSE_RANGE_CLOEXEC` (5.11): marks every descriptor from `first` on.
 pub fn cloexec_from(first: u32) -> nix::Result<()> {
     const CLOSE_RANGE_CLOEXEC: u32 = 4;
