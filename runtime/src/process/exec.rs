@@ -17,6 +17,7 @@ use super::workload::{Workload, own_root, place_fds};
 use super::{console, outside};
 use crate::attrs::{keyring, memory_policy, rlimits, sched};
 use crate::container::Container;
+use crate::contract::NOT_RUNNING;
 use crate::error::{Context, Error, Kind, Result};
 use crate::plan::ProcessPlan;
 use crate::plan::namespaces::{self, MOUNT, PID, USER};
@@ -302,7 +303,7 @@ fn join_error(errno: Errno) -> Error {
 fn enter_error(errno: Errno, doing: &str) -> Error {
     let err = Error::sys(errno, doing);
     match errno {
-        Errno::ENODEV | Errno::ENOENT => err.with_kind(Kind::NotRunning).hint("container not running"),
+        Errno::ENODEV | Errno::ENOENT => err.with_kind(Kind::NotRunning).hint(NOT_RUNNING),
         Errno::EAGAIN => err.hint("the container's limit of processes is reached"),
         Errno::EACCES => {
             err.hint("the caller's cgroup lies outside of what is delegated to this user: call from within")

@@ -14,7 +14,8 @@ use nix::unistd::{AccessFlags, access};
 
 use super::channel::{Channel, Message};
 use crate::attrs::{memory_policy, rlimits, sched, user};
-use crate::error::{Context, Error, Kind, Result};
+use crate::contract;
+use crate::error::{Context, Error, Result};
 use crate::plan::ProcessPlan;
 use crate::procfs::{Base, Proc};
 use crate::seccomp::Compiled;
@@ -125,7 +126,7 @@ impl Workload<'_> {
             return err;
         }
         let errno = process::execve(program, &self.process.args, env);
-        program_error(&program.to_string_lossy(), errno)
+        contract::program_refused(&program.to_string_lossy(), errno)
     }
 }
 
@@ -148,10 +149,10 @@ fn find_program(plan: &ProcessPlan) -> Result<CString> {
     let bytes = name.to_bytes();
     let shown = name.to_string_lossy();
     if bytes.is_empty() {
-        return Err(not_found(&shown));
+        return Err(contract::program_missing(&shown));
     }
     if bytes.contains(&b'/') {
-        return usable(name).map(|()| name.clone()).map_err(|errno| program_error(&shown, errno));
+        return usable(name).map(|()| name.clone()).map_err(|errno| contract::program_refused(&shown, errno));
     }
     let mut denied = false;
     for dir in plan.var("PATH").unwrap_or_default().split(|b| *b == b':') {
@@ -163,7 +164,11 @@ fn find_program(plan: &ProcessPlan) -> Result<CString> {
             Err(_) => {}
         }
     }
-    Err(if denied { program_error(&shown, Errno::EACCES) } else { not_found(&shown) })
+    Err(if denied {
+        contract::program_refused(&shown, Errno::EACCES)
+    } else {
+        contract::program_missing(&shown)
+    })
 }
 
 /// Whether `path` is a file that this user may execute.
@@ -173,26 +178,6 @@ fn usable(path: &CStr) -> nix::Result<()> {
     match crate::rootfs::is_dir(&fd)? {
         true => Err(Errno::EISDIR),
         false => access(os, AccessFlags::X_OK),
-    }
-}
-
-/// The words that engines look for (docker, podman and containerd map them to 127).
-fn not_found(name: &str) -> Error {
-    Error::new(Kind::CommandNotFound, format!("exec: {name:?}: executable file not found in $PATH"))
-}
-
-fn program_error(name: &str, errno: Errno) -> Error {
-    let kind = match errno {
-        Errno::ENOENT | Errno::ENOTDIR => Kind::CommandNotFound,
-        _ => Kind::NotExecutable,
-    };
-    let err = Error::sys(errno, format!("exec: {name:?}")).with_kind(kind);
-    match errno {
-        // A directory is found, and cannot be executed: engines look for this wording (126).
-        Errno::EISDIR => Error::sys(Errno::EACCES, format!("exec: {name:?}: is a directory")).with_kind(kind),
-        Errno::ENOENT => err.hint("it, or the interpreter that it names, is not in the container"),
-        Errno::ENOEXEC => err.hint("it is neither a program of this architecture nor a script with #!"),
-        _ => err,
     }
 }
 
