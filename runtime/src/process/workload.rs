@@ -4,7 +4,7 @@
 //! ends with execve(2). Touches no path but the working directory and the program.
 
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -20,8 +20,11 @@ use crate::plan::ProcessPlan;
 use crate::procfs::{Base, Proc};
 use crate::seccomp::Compiled;
 use crate::sys;
-use crate::sys::fs::{openat2, read_at};
+use crate::sys::fs::{openat2, read_limited};
 use crate::sys::process;
+
+/// A larger /etc/passwd is read so far: it is the image's, the memory may be the host's.
+const LARGEST_PASSWD: usize = 1 << 20;
 
 /// What the last steps need to know.
 #[derive(Debug)]
@@ -42,10 +45,15 @@ pub struct Workload<'a> {
     pub proc: &'a Proc,
     /// The creator.
     pub channel: &'a Channel,
+    /// The start gate, for `create`.
+    pub gate: Option<&'a OwnedFd>,
 }
 
 impl Workload<'_> {
     /// Applies everything but execve(2); returns the program's path and environment.
+    ///
+    /// Closes all descriptors but the workload's, the channel and the gate, whoever owns them: the
+    /// caller must end this process without returning to those owners.
     pub fn prepare(&self) -> Result<(CString, Vec<CString>)> {
         let plan = self.process;
         plan.labels.apply(self.proc)?;
@@ -75,6 +83,12 @@ impl Workload<'_> {
         }
         plan.caps.before_setuid(plan.user.uid)?;
         plan.user.apply(self.proc)?;
+        // What the document or the image names from here on, the working directory and the program, may
+        // lead through /proc/self/fd: nothing of the host's may be open any more (CVE-2024-21626).
+        // Close-on-exec would be too late, as execve(2) looks the program up first.
+        let kept: Vec<BorrowedFd<'_>> =
+            [self.channel.as_fd()].into_iter().chain(self.gate.map(AsFd::as_fd)).collect();
+        process::close_all_but(3 + self.preserve_fds, &kept).doing(|| "closing the runtime's descriptors")?;
         // With the user's own rights, and before capabilities go: as runc, either way may be needed.
         enter_directory(&plan.cwd)?;
         // Without no_new_privs only CAP_SYS_ADMIN may load a filter.
@@ -82,7 +96,7 @@ impl Workload<'_> {
         let mut env = plan.env.clone();
         if plan.var("HOME").is_none_or(<[u8]>::is_empty) {
             env.retain(|entry| !entry.to_bytes().starts_with(b"HOME="));
-            let passwd = read_at(AT_FDCWD, "/etc/passwd").unwrap_or_default();
+            let passwd = read_limited(AT_FDCWD, "/etc/passwd", LARGEST_PASSWD).unwrap_or_default();
             env.push(
                 CString::new(format!("HOME={}", user::home_for(plan.user.uid, &passwd))).unwrap_or_default(),
             );
@@ -92,8 +106,6 @@ impl Workload<'_> {
             env.push(CString::new(format!("LISTEN_PID={}", nix::unistd::getpid())).unwrap_or_default());
         }
         let program = find_program(plan)?;
-        // Nothing but the standard descriptors and what the caller handed over may pass (CVE-2024-21626).
-        process::cloexec_from(3 + self.preserve_fds).doing(|| "closing the runtime's descriptors")?;
         if self.notifies() {
             // While the creator is there to pass the descriptor on.
             self.load_filter()?;
