@@ -53,8 +53,21 @@ fn working_directory() {
     let mut bundle = Bundle::new();
     bundle.script("pwd; touch x");
     assert_eq!(bundle.set("process.cwd", json!("/dev/shm")).run().ok(), "/dev/shm");
-    bundle.set("process.cwd", json!("/absent")).run().refused_with(&["/absent", "ENOENT"]);
+    bundle.set("process.cwd", json!("/proc/absent")).run().refused_with(&["/proc/absent", "ENOENT"]);
     bundle.set("process.cwd", json!("tmp")).run().refused_with(&["process.cwd", "absolute"]);
+}
+
+/// Kubernetes' `workingDir` and ctr's `--cwd` count on it; a link in the image leads nowhere outside.
+#[test]
+fn missing_working_directory_is_made() {
+    let mut bundle = Bundle::new();
+    std::os::unix::fs::symlink("/outside", bundle.rootfs("out")).unwrap();
+    bundle.script("pwd; stat -c '%a %u' .");
+    bundle.set("root.readonly", json!(true));
+    assert_eq!(bundle.set("process.cwd", json!("/made/here")).run().ok(), "/made/here\n755 0");
+    assert!(bundle.rootfs("made/here").is_dir());
+    assert_eq!(bundle.set("process.cwd", json!("/out/side")).run().ok(), "/outside/side\n755 0");
+    assert!(bundle.rootfs("outside/side").is_dir() && !std::path::Path::new("/outside").exists());
 }
 
 /// A directory that the user may enter but a runtime without its rights may not, and the other way round.

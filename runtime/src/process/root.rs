@@ -373,6 +373,9 @@ fn make_link(root: &Root, link: &Path, target: &str) -> Result<()> {
 
 /// Covers masked paths and makes read-only what shall be; ends with the root itself.
 pub fn restrict(root: &Root, plan: &Plan, prepared: &Prepared) -> Result<()> {
+    // As runc and crun: images and pods name working directories that nobody made. Where it cannot be
+    // made, entering it says so.
+    let _ = root.make_dir(plan.process.cwd());
     for op in &plan.mounts {
         let new = matches!(op.what, What::FileSystem { .. }) && op.destination == Path::new("/dev");
         if new && op.attr.set & attr::RDONLY != 0 {
