@@ -58,12 +58,12 @@ pub fn build(plan: &Plan, prepared: &Prepared, join_network: &mut dyn FnMut() ->
 
     // Modes of directories and nodes are meant to the bit.
     let old_mask = umask(0);
-    for (op, source) in plan.mounts.iter().zip(&prepared.sources) {
+    for ((op, source), maps) in plan.mounts.iter().zip(&prepared.sources).zip(&prepared.maps) {
         if !joined && matches!(&op.what, What::FileSystem { kind, .. } if kind.as_c_str() == c"sysfs") {
             join_network()?;
             joined = true;
         }
-        make_mount(&root, op, source.as_ref(), plan).map_err(|err| {
+        make_mount(&root, op, (source.as_ref(), maps.as_ref()), plan).map_err(|err| {
             err.context(format_args!("mounting {} on {}", name_of(op), op.destination.display()))
         })?;
     }
@@ -107,14 +107,19 @@ fn name_of(op: &MountOp) -> String {
     }
 }
 
-fn make_mount(root: &Root, op: &MountOp, source: Option<&Source>, plan: &Plan) -> Result<()> {
+fn make_mount(
+    root: &Root,
+    op: &MountOp,
+    (source, maps): (Option<&Source>, Option<&OwnedFd>),
+    plan: &Plan,
+) -> Result<()> {
     match (&op.what, source) {
         (What::Bind { .. }, Some(source)) => {
             let place = place(root, &op.destination, source.is_dir)?.0;
             attach(&source.mount, &place).doing(|| "attaching")
         }
         (What::Bind { source, recursive }, None) => {
-            let source = binds::source_in_root(plan, root, op, source, *recursive)?;
+            let source = binds::source_in_root(plan, root, op, source, *recursive, maps)?;
             let place = place(root, &op.destination, source.is_dir)?.0;
             attach(&source.mount, &place).doing(|| "attaching")
         }
