@@ -256,7 +256,11 @@ fn wait_at_gate(gate: &OwnedFd, preserved: u32, go: impl FnOnce() -> Result<Neve
     // The creator sees end-of-file at once, however long this process waits here, and who gets hold
     // of it in the container finds no descriptor of the host (CVE-2024-21626).
     process::close_all_but(3 + preserved, gate.as_fd()).doing(|| "closing the runtime's descriptors")?;
+    // The first process of a pid namespace ignores what it does not handle: a container that was not started yet
+    // can be told to end all the same. execve(2) puts them back.
+    process::end_on(&[libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT]);
     let starter = Channel::over(socket::accept(gate).doing(|| "waiting for start")?);
+    process::reset_signals();
     starter.await_word(|word| matches!(word, Message::Proceed))?;
     let Err(err) = go();
     let _ = starter.send(&Message::Failed(err));
