@@ -393,5 +393,5 @@ fn set_up(joining: &Joining<'_>, left: u64) -> Result<std::convert::Infallible> 
     let (program, env) = workload.prepare()?;
     process::set_parent_death_signal(0).doing(|| "untying the process from its creator")?;
     channel.send(&Message::Ready)?;
-    Err(workload.execute(&program, &env))
+    Err(workload.execute(&program, &env, || Ok(())))
 }

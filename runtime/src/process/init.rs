@@ -191,6 +191,8 @@ fn set_up(handover: &Handover<'_>) -> Result<Never> {
         channel.send(&Message::RunHooks)?;
         channel.await_word(|word| matches!(word, Message::HooksDone))?;
     }
+    // As runc: the working directory of these is the root to be.
+    nix::unistd::fchdir(root.as_fd()).doing(|| "changing to the container's root")?;
     hooks::run("createContainer", &plan.hooks.create_container, &inside_state(handover, "creating"))?;
     root::restrict(&root, plan, prepared)?;
     root::enter(&root, plan, inherited.as_ref())?;
@@ -226,8 +228,11 @@ fn set_up(handover: &Handover<'_>) -> Result<Never> {
     channel.send(&Message::Ready)?;
     channel.await_word(|word| matches!(word, Message::Proceed))?;
     let go = || {
-        hooks::run("startContainer", &plan.hooks.start_container, &inside_state(handover, "created"))?;
-        Err(workload.execute(&program, &env))
+        let hooks = || match &plan.hooks.start_container[..] {
+            [] => Ok(()),
+            hooks => hooks::run_start_container(hooks, &inside_state(handover, "created"), &env),
+        };
+        Err(workload.execute(&program, &env, hooks))
     };
     match handover.gate {
         Some(gate) => wait_at_gate(gate, handover.preserved.len() as u32, go),

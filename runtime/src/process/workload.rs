@@ -9,8 +9,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, OFlag};
-use nix::unistd::{AccessFlags, access};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag};
+use nix::unistd::{AccessFlags, faccessat};
 
 use super::channel::{Channel, Message};
 use crate::attrs::{memory_policy, rlimits, sched, user};
@@ -73,9 +73,15 @@ impl Workload<'_> {
             user::own_stdio(plan.user.uid)?;
         }
         plan.caps.before_setuid(plan.user.uid)?;
+        // With root's rights or with the user's own, and before capabilities go: as runc, either may be needed.
+        let entered = match enter_directory(&plan.cwd) {
+            Err(err) if err.errno() == Some(Errno::EACCES) => false,
+            other => other.map(|()| true)?,
+        };
         plan.user.apply(self.proc)?;
-        // With the user's own rights, and before capabilities go: as runc, either way may be needed.
-        enter_directory(&plan.cwd)?;
+        if !entered {
+            enter_directory(&plan.cwd)?;
+        }
         // Without no_new_privs only CAP_SYS_ADMIN may load a filter.
         plan.caps.after_setuid(self.seccomp.is_some() && !plan.no_new_privileges)?;
         let mut env = plan.env.clone();
@@ -116,16 +122,16 @@ impl Workload<'_> {
 
     /// execve(2); the error says which exit code the caller owes its user.
     ///
-    /// The filter is loaded right before: a profile is written for the workload, and need not allow
-    /// what the runtime does until then.
-    pub fn execute(&self, program: &CStr, env: &[CString]) -> Error {
-        if !self.notifies()
-            && let Err(err) = self.load_filter()
-        {
+    ///
+    /// The filter is loaded right before: a profile is written for the workload, and need not allow what the runtime
+    /// does until then. Only `hooks`, those of startContainer, come after it, as with runc.
+    pub fn execute(&self, program: &CStr, env: &[CString], hooks: impl FnOnce() -> Result<()>) -> Error {
+        let loaded = if self.notifies() { Ok(()) } else { self.load_filter() };
+        if let Err(err) = loaded.and_then(|()| hooks()) {
             return err;
         }
         let errno = process::execve(program, &self.process.args, env);
-        program_error(&program.to_string_lossy(), errno)
+        program_error(&format!("exec {}", program.to_string_lossy()), errno)
     }
 }
 
@@ -151,7 +157,9 @@ fn find_program(plan: &ProcessPlan) -> Result<CString> {
         return Err(not_found(&shown));
     }
     if bytes.contains(&b'/') {
-        return usable(name).map(|()| name.clone()).map_err(|errno| program_error(&shown, errno));
+        return usable(name)
+            .map(|()| name.clone())
+            .map_err(|errno| program_error(&format!("exec: {shown:?}"), errno));
     }
     let mut denied = false;
     for dir in plan.var("PATH").unwrap_or_default().split(|b| *b == b':') {
@@ -163,7 +171,7 @@ fn find_program(plan: &ProcessPlan) -> Result<CString> {
             Err(_) => {}
         }
     }
-    Err(if denied { program_error(&shown, Errno::EACCES) } else { not_found(&shown) })
+    Err(if denied { program_error(&format!("exec: {shown:?}"), Errno::EACCES) } else { not_found(&shown) })
 }
 
 /// Whether `path` is a file that this user may execute.
@@ -172,7 +180,8 @@ fn usable(path: &CStr) -> nix::Result<()> {
     let fd = openat2(AT_FDCWD, os, OFlag::O_PATH, 0, 0)?;
     match crate::rootfs::is_dir(&fd)? {
         true => Err(Errno::EISDIR),
-        false => access(os, AccessFlags::X_OK),
+        // By the effective ids, as execve(2) looks: CAP_DAC_OVERRIDE counts.
+        false => faccessat(AT_FDCWD, os, AccessFlags::X_OK, AtFlags::AT_EACCESS),
     }
 }
 
@@ -181,15 +190,15 @@ fn not_found(name: &str) -> Error {
     Error::new(Kind::CommandNotFound, format!("exec: {name:?}: executable file not found in $PATH"))
 }
 
-fn program_error(name: &str, errno: Errno) -> Error {
+fn program_error(doing: &str, errno: Errno) -> Error {
     let kind = match errno {
         Errno::ENOENT | Errno::ENOTDIR => Kind::CommandNotFound,
         _ => Kind::NotExecutable,
     };
-    let err = Error::sys(errno, format!("exec: {name:?}")).with_kind(kind);
+    let err = Error::sys(errno, doing).with_kind(kind);
     match errno {
         // A directory is found, and cannot be executed: engines look for this wording (126).
-        Errno::EISDIR => Error::sys(Errno::EACCES, format!("exec: {name:?}: is a directory")).with_kind(kind),
+        Errno::EISDIR => Error::sys(Errno::EACCES, format!("{doing}: is a directory")).with_kind(kind),
         Errno::ENOENT => err.hint("it, or the interpreter that it names, is not in the container"),
         Errno::ENOEXEC => err.hint("it is neither a program of this architecture nor a script with #!"),
         _ => err,
