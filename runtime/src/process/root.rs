@@ -152,7 +152,7 @@ fn place(root: &Root, destination: &Path, dir: bool) -> Result<(OwnedFd, bool)> 
         Err(Errno::ENOENT) => Ok((root.make_file(destination)?, false)),
         Err(errno @ (Errno::ELOOP | Errno::ENOTDIR)) if strict => {
             Err(Error::sys(errno, "opening the destination")
-                .hint("it must be a directory of the image, not a link"))
+                .hint("it must be mounted on ordinary directory of the image, not on a link"))
         }
         Err(errno) => Err(errno).doing(|| "opening the destination"),
     }
