@@ -400,5 +400,5 @@ fn go_on(workload: &Workload<'_>) -> Result<std::convert::Infallible> {
     let (program, env) = workload.prepare()?;
     process::set_parent_death_signal(0).doing(|| "untying the process from its creator")?;
     workload.channel.send(&Message::Ready)?;
-    Err(workload.execute(&program, &env))
+    Err(workload.execute(&program, &env, || Ok(())))
 }

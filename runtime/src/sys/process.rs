@@ -136,6 +136,18 @@ pub fn reset_signals() {
     }
 }
 
+/// Has each of `signals` end this process, with 128 and its number as exit code.
+pub fn end_on(signals: &[i32]) {
+    extern "C" fn end(signal: i32) {
+        // SAFETY: async-signal-safe; ends the process.
+        unsafe { libc::_exit(128 + signal) }
+    }
+    for signal in signals {
+        // SAFETY: the handler calls _exit(2) alone.
+        unsafe { libc::signal(*signal, end as *const () as libc::sighandler_t) };
+    }
+}
+
 /// Blocks every signal, so that they can be read from a signalfd.
 pub fn block_signals() {
     // SAFETY: a full set is built before use.
