@@ -19,8 +19,11 @@ use crate::report;
 use crate::spec::Hook;
 use crate::state::State;
 use crate::sys::clone::pidfd_open;
+use crate::sys::process;
 use crate::warn::warn;
 
+/// The one stage at which only the workload's own descriptors are left, those to be kept among them.
+pub const START_CONTAINER: &str = "startContainer";
 /// How much of a hook's output an error quotes.
 const QUOTED: u64 = 512;
 
@@ -36,6 +39,10 @@ pub fn run_beside(init: &OwnedFd, stage: &str, hooks: &[Hook], state: &[u8]) -> 
 }
 
 fn run_all(stage: &str, hooks: &[Hook], state: &[u8], init: Option<&OwnedFd>) -> Result<()> {
+    if !hooks.is_empty() && stage != START_CONTAINER {
+        // What the caller leaked into this process stays here.
+        process::cloexec_from(3).doing(|| "closing the caller's descriptors to hooks")?;
+    }
     for (at, hook) in hooks.iter().enumerate() {
         run_one(hook, state, init).map_err(|err| {
             err.context(format_args!("running {stage} hook #{at} ({})", hook.path.display()))

@@ -235,7 +235,7 @@ fn go_on(handover: &Handover<'_>, workload: &Workload<'_>) -> Result<Never> {
     channel.send(&Message::Ready)?;
     channel.await_word(|word| matches!(word, Message::Proceed))?;
     let go = || {
-        hooks::run("startContainer", &plan.hooks.start_container, &inside_state(handover, "created"))?;
+        hooks::run(hooks::START_CONTAINER, &plan.hooks.start_container, &inside_state(handover, "created"))?;
         Err(workload.execute(&program, &env))
     };
     match handover.gate {
