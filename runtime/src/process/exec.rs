@@ -15,7 +15,7 @@ use super::run::attend;
 use super::seal::Seal;
 use super::workload::{Workload, own_root, place_fds};
 use super::{console, outside};
-use crate::attrs::{keyring, memory_policy, rlimits, sched};
+use crate::attrs::{caps, keyring, memory_policy, rlimits, sched};
 use crate::container::Container;
 use crate::contract::NOT_RUNNING;
 use crate::error::{Context, Error, Kind, Result};
@@ -175,8 +175,14 @@ pub fn exec(container: &Container, mut request: ExecRequest) -> Result<Executed>
             return Err(err);
         }
     };
-    let exit =
-        if request.detach { None } else { Some(attend(pid, &pidfd, master, None).inspect_err(|_| kill())?) };
+    if request.detach {
+        return Ok(Executed { exit: None, warnings });
+    }
+    // It stays for as long as the workload, and has nothing to do but to pass things on.
+    let exit = caps::keep_kill_alone()
+        .and_then(|()| attend(pid, &pidfd, master, None))
+        .inspect_err(|_| kill())
+        .map(Some)?;
     Ok(Executed { exit, warnings })
 }
 

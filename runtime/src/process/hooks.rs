@@ -20,8 +20,11 @@ use crate::report;
 use crate::spec::Hook;
 use crate::state::State;
 use crate::sys::clone::pidfd_open;
+use crate::sys::process;
 use crate::warn::warn;
 
+/// The one stage at which only the workload's own descriptors are left, those to be kept among them.
+const START_CONTAINER: &str = "startContainer";
 /// How much of a hook's output an error quotes.
 const QUOTED: u64 = 512;
 
@@ -37,7 +40,7 @@ pub fn run_start_container(hooks: &[Hook], state: &[u8], env: &[CString]) -> Res
         true => Hook { env: env(), ..hook.clone() },
         false => hook.clone(),
     };
-    run_all("startContainer", &hooks.iter().map(with_env).collect::<Vec<_>>(), state, None)
+    run_all(START_CONTAINER, &hooks.iter().map(with_env).collect::<Vec<_>>(), state, None)
 }
 
 /// The same while the container's `init` lives: at its end a hook that still runs is killed, so
@@ -47,6 +50,10 @@ pub fn run_beside(init: &OwnedFd, stage: &str, hooks: &[Hook], state: &[u8]) -> 
 }
 
 fn run_all(stage: &str, hooks: &[Hook], state: &[u8], init: Option<&OwnedFd>) -> Result<()> {
+    if !hooks.is_empty() && stage != START_CONTAINER {
+        // What the caller leaked into this process stays here.
+        process::cloexec_from(3).doing(|| "closing the caller's descriptors to hooks")?;
+    }
     for (at, hook) in hooks.iter().enumerate() {
         run_one(hook, state, init).map_err(|err| {
             err.context(format_args!("error running {stage} hook #{at}: {}", hook.path.display()))

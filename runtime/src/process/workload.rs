@@ -4,7 +4,7 @@
 //! ends with execve(2). Touches no path but the working directory and the program.
 
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -212,9 +212,7 @@ pub fn own_root() -> Result<OwnedFd> {
 pub fn place_fds(fds: &[OwnedFd]) -> Result<()> {
     for (at, fd) in fds.iter().enumerate() {
         let number = 3 + at as i32;
-        if fd.as_fd().as_raw_fd() != number {
-            process::dup_to(fd, number).doing(|| format!("handing over descriptor {number}"))?;
-        }
+        process::dup_to(fd, number).doing(|| format!("handing over descriptor {number}"))?;
     }
     Ok(())
 }
