@@ -306,7 +306,14 @@ impl Attempt<'_> {
             hook_state: &hook_state,
             seal: &self.seal,
         };
-        let (pid, pidfd) = spawn(&handover, cgroup.fd(), &mut self.lock, &ours)?;
+        let (pid, pidfd) = match spawn(&handover, cgroup.fd(), &mut self.lock, &ours) {
+            Ok(spawned) => spawned,
+            Err(err) => {
+                // A step between that was killed may have made an init that nobody can name.
+                cgroup.discard(DEATH);
+                return Err(err);
+            }
+        };
         drop(theirs);
         // Nothing may fail before both are where `undo` finds them.
         self.pidfd = Some((pid, pidfd));
@@ -518,8 +525,8 @@ fn spawn(
                 process::close_for_good(ours.as_fd());
                 init::step_between(handover, flags)
             }
-            Cloned::Parent(pid, _) => {
-                let word = ours.recv();
+            Cloned::Parent(pid, pidfd) => {
+                let word = ours.recv_of(&pidfd);
                 let ended = clone::wait(pid).doing(|| "waiting for the step before init")?;
                 match word? {
                     Some(Message::Init(pid)) => {
