@@ -455,12 +455,15 @@ impl Attempt<'_> {
     }
 
     fn undo(self, store: &Store) {
-        let Attempt { outside, entry, cgroup, pidfd, rdt, .. } = self;
+        let Attempt { request, outside, entry, cgroup, pidfd, rdt, .. } = self;
         // The container existed: what its hooks set up is theirs to undo (runtime.md, lifecycle, steps 3-9).
         let existed = pidfd.is_some().then(|| entry.load().ok()).flatten();
         if let Some((pid, fd)) = pidfd {
             let _ = pidfd_signal(&fd, libc::SIGKILL);
             let _ = clone::wait(pid);
+            if let Some(file) = &request.pid_file {
+                outside::forget_pid(file, pid);
+            }
         }
         if let Some(cgroup) = cgroup {
             let _ = cgroup.remove(true, DEATH);
