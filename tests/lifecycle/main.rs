@@ -23,5 +23,6 @@ mod leaks;
 mod listing;
 mod pty;
 mod races;
+mod scarce;
 mod terminals;
 mod verbs;
