@@ -10,7 +10,7 @@ target  := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 binary  := target/$(target)/release/locule
 
 .PHONY: help run test test-host test-conformance test-bats test-vm bench check docs install man uninstall need-build need-test release
-.PHONY: fuzz fuzz-long need-fuzz soak
+.PHONY: fuzz fuzz-long need-fuzz soak faults
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -49,6 +49,10 @@ fuzz: need-fuzz ## Run every fuzz target for FUZZ_SECONDS (10); fuzz/README.md l
 
 fuzz-long: need-fuzz ## Run every fuzz target for an hour, two at a time
 	FUZZ_SECONDS=$(or $(FUZZ_SECONDS),3600) fuzz/run
+
+faults: need-test ## Kill and fail the calls at every one of their system calls; the host lane takes a sample
+	$(CARGO) test --test lifecycle --no-run
+	LOCULE_MOMENTS=all tests/lane $(CARGO) test --offline --test lifecycle -- crash:: faults:: scarce::
 
 soak: need-test ## A hundred callers for ten minutes (SOAK_SECONDS); the host lane has twenty seconds of it
 	$(CARGO) test --test soak --no-run

@@ -22,5 +22,6 @@ mod leaks;
 mod listing;
 mod pty;
 mod races;
+mod scarce;
 mod terminals;
 mod verbs;

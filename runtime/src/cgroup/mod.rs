@@ -36,6 +36,7 @@ mod watch;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
@@ -169,6 +170,16 @@ impl Prepared {
         match self {
             Prepared::Made(made) => join::join_error(errno, &made.new.path),
             _ => Error::sys(errno, "starting the container's process"),
+        }
+    }
+
+    /// Removes it again, with whatever was born in it.
+    pub fn discard(self, limit: Duration) {
+        if let Prepared::Made(Made { new, mount }) = self {
+            let record = Record { manager: Manager::Cgroupfs, path: new.path, unit: None };
+            let cgroup = Cgroup { fd: new.fd, mount, record, made: new.made.keep() };
+            let _ = cgroup.remove(true, limit);
+            cgroup.undo();
         }
     }
 

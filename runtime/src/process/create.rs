@@ -306,7 +306,14 @@ impl Attempt<'_> {
             hook_state: &hook_state,
             seal: &self.seal,
         };
-        let (pid, pidfd) = spawn(&handover, cgroup.fd(), &mut self.lock, &ours)?;
+        let (pid, pidfd) = match spawn(&handover, cgroup.fd(), &mut self.lock, &ours) {
+            Ok(spawned) => spawned,
+            Err(err) => {
+                // A step between that was killed may have made an init that nobody can name.
+                cgroup.discard(DEATH);
+                return Err(err);
+            }
+        };
         drop(theirs);
         // Nothing may fail before both are where `undo` finds them.
         self.pidfd = Some((pid, pidfd));
@@ -448,12 +455,15 @@ impl Attempt<'_> {
     }
 
     fn undo(self, store: &Store) {
-        let Attempt { outside, entry, cgroup, pidfd, rdt, .. } = self;
+        let Attempt { request, outside, entry, cgroup, pidfd, rdt, .. } = self;
         // The container existed: what its hooks set up is theirs to undo (runtime.md, lifecycle, steps 3-9).
         let existed = pidfd.is_some().then(|| entry.load().ok()).flatten();
         if let Some((pid, fd)) = pidfd {
             let _ = pidfd_signal(&fd, libc::SIGKILL);
             let _ = clone::wait(pid);
+            if let Some(file) = &request.pid_file {
+                outside::forget_pid(file, pid);
+            }
         }
         if let Some(cgroup) = cgroup {
             let _ = cgroup.remove(true, DEATH);
@@ -518,8 +528,8 @@ fn spawn(
                 process::close_for_good(ours.as_fd());
                 init::step_between(handover, flags)
             }
-            Cloned::Parent(pid, _) => {
-                let word = ours.recv();
+            Cloned::Parent(pid, pidfd) => {
+                let word = ours.recv_of(&pidfd);
                 let ended = clone::wait(pid).doing(|| "waiting for the step before init")?;
                 match word? {
                     Some(Message::Init(pid)) => {

@@ -270,8 +270,8 @@ fn spawn(
                 process::close_for_good(ours.as_fd());
                 step_between(joining)
             }
-            Cloned::Parent(pid, _) => {
-                let word = ours.recv();
+            Cloned::Parent(pid, pidfd) => {
+                let word = ours.recv_of(&pidfd);
                 clone::wait(pid).doing(|| "waiting for the step between")?;
                 match word? {
                     Some(Message::Init(pid)) => {

@@ -82,6 +82,13 @@ pub fn send_filter(
     socket::send(&sock, &text, &[fd.as_fd()]).doing(doing)
 }
 
+/// Removes the pid file of a process that failed after all, if it names that one.
+pub fn forget_pid(file: &Path, pid: i32) {
+    if std::fs::read(file).is_ok_and(|text| text == pid.to_string().as_bytes()) {
+        let _ = std::fs::remove_file(file);
+    }
+}
+
 /// Writes the pid file, digits only, and sends the pidfd, where the caller asked for them.
 pub fn tell_pid(file: Option<&Path>, pidfd_socket: Option<&Path>, pid: i32, pidfd: &OwnedFd) -> Result<()> {
     if let Some(path) = file {
