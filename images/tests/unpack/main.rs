@@ -1,7 +1,7 @@
 //! Unpacking on the real kernel: what a layer makes, and what it must never reach.
 //!
 //! Every test has a canary tree beside the directory that is unpacked into; it must be untouched.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::new_without_default, reason = "a test")]
 
 mod attacks;
 mod layers;
