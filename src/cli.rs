@@ -7,7 +7,7 @@ use std::ffi::OsString;
 
 use clap::error::{ContextKind, ContextValue};
 use clap::{Arg, ArgAction, ArgMatches, Command};
-use locule_runtime::{Error, Result};
+use locule_runtime::{Error, Result, contract};
 
 use crate::args::{self, First, Globals, Rewritten};
 use crate::commands;
@@ -146,7 +146,9 @@ pub enum Asked {
 pub fn ask(first: First, words: impl Iterator<Item = OsString>) -> Result<Asked> {
     let name = match first {
         First::Help => return Ok(Asked::Text(help())),
-        First::Version => return Ok(Asked::Text(version())),
+        First::Version => {
+            return Ok(Asked::Text(contract::version(env!("CARGO_PKG_VERSION"), COMMIT, SPEC_VERSION)));
+        }
         First::Verb(name) => name,
     };
     let verb = find(&name.to_string_lossy())?;
@@ -193,16 +195,6 @@ fn refusal(verb: &Verb, err: &clap::Error) -> Error {
         }
     };
     Error::invalid(format!("{}: {reason}: usage: locule {} {}", verb.name, verb.name, verb.usage))
-}
-
-/// `--version`, as runc prints it and dockerd parses it.
-fn version() -> String {
-    let mut text = format!("locule version {}\n", env!("CARGO_PKG_VERSION"));
-    if let Some(commit) = COMMIT {
-        text.push_str(&format!("commit: {commit}\n"));
-    }
-    text.push_str(&format!("spec: {SPEC_VERSION}\n"));
-    text
 }
 
 /// The commit that this was built from, where the build said so.

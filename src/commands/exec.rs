@@ -10,7 +10,7 @@ use clap::{Arg, ArgAction, ArgMatches, value_parser};
 use locule_runtime::error::Context;
 use locule_runtime::process::seal;
 use locule_runtime::spec::{Process, User};
-use locule_runtime::{Error, ExecRequest, Result, adopt_fds};
+use locule_runtime::{Error, ExecRequest, Result, adopt_fds, contract};
 
 use crate::args::Globals;
 use crate::cli::{Verb, given_id, id, option, path, path_parser, switch, text};
@@ -70,7 +70,7 @@ In the foreground locule exec lasts as long as the program and exits with its st
             )
     },
     run,
-    failure: 255,
+    failure: contract::EXIT_NO_EXEC,
     becomes_workload: true,
     ends_at_id: true,
     ..Verb::BASE

@@ -10,6 +10,7 @@ use nix::fcntl::{AtFlags, OFlag};
 use nix::unistd::{Gid, Uid, fchownat};
 
 use super::{Cgroup, fs, own_cgroup};
+use crate::contract::NOT_RUNNING;
 use crate::error::{Context, Error, Kind, Result};
 use crate::sys;
 
@@ -89,7 +90,7 @@ pub(super) fn cgroup_of(pid: i32) -> Result<PathBuf> {
     let file = format!("/proc/{pid}/cgroup");
     match std::fs::read_to_string(&file) {
         Err(err) if matches!(err.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => {
-            Err(Error::new(Kind::NotRunning, format!("container not running (process {pid})")))
+            Err(Error::new(Kind::NotRunning, format!("{NOT_RUNNING} (process {pid})")))
         }
         other => own_cgroup(&other.doing(|| format!("reading {file}"))?),
     }

@@ -4,7 +4,7 @@
 //! ends with execve(2). Touches no path but the working directory and the program.
 
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -14,13 +14,17 @@ use nix::unistd::{AccessFlags, access};
 
 use super::channel::{Channel, Message};
 use crate::attrs::{memory_policy, rlimits, sched, user};
-use crate::error::{Context, Error, Kind, Result};
+use crate::contract;
+use crate::error::{Context, Error, Result};
 use crate::plan::ProcessPlan;
 use crate::procfs::{Base, Proc};
 use crate::seccomp::Compiled;
 use crate::sys;
-use crate::sys::fs::{openat2, read_at};
+use crate::sys::fs::{openat2, read_limited};
 use crate::sys::process;
+
+/// A larger /etc/passwd is read so far: it is the image's, the memory may be the host's.
+const LARGEST_PASSWD: usize = 1 << 20;
 
 /// What the last steps need to know.
 #[derive(Debug)]
@@ -41,10 +45,15 @@ pub struct Workload<'a> {
     pub proc: &'a Proc,
     /// The creator.
     pub channel: &'a Channel,
+    /// The start gate, for `create`.
+    pub gate: Option<&'a OwnedFd>,
 }
 
 impl Workload<'_> {
     /// Applies everything but execve(2); returns the program's path and environment.
+    ///
+    /// Closes all descriptors but the workload's, the channel and the gate, whoever owns them: the
+    /// caller must end this process without returning to those owners.
     pub fn prepare(&self) -> Result<(CString, Vec<CString>)> {
         let plan = self.process;
         plan.labels.apply(self.proc)?;
@@ -74,6 +83,12 @@ impl Workload<'_> {
         }
         plan.caps.before_setuid(plan.user.uid)?;
         plan.user.apply(self.proc)?;
+        // What the document or the image names from here on, the working directory and the program, may
+        // lead through /proc/self/fd: nothing of the host's may be open any more (CVE-2024-21626).
+        // Close-on-exec would be too late, as execve(2) looks the program up first.
+        let kept: Vec<BorrowedFd<'_>> =
+            [self.channel.as_fd()].into_iter().chain(self.gate.map(AsFd::as_fd)).collect();
+        process::close_all_but(3 + self.preserve_fds, &kept).doing(|| "closing the runtime's descriptors")?;
         // With the user's own rights, and before capabilities go: as runc, either way may be needed.
         enter_directory(&plan.cwd)?;
         // Without no_new_privs only CAP_SYS_ADMIN may load a filter.
@@ -81,7 +96,7 @@ impl Workload<'_> {
         let mut env = plan.env.clone();
         if plan.var("HOME").is_none_or(<[u8]>::is_empty) {
             env.retain(|entry| !entry.to_bytes().starts_with(b"HOME="));
-            let passwd = read_at(AT_FDCWD, "/etc/passwd").unwrap_or_default();
+            let passwd = read_limited(AT_FDCWD, "/etc/passwd", LARGEST_PASSWD).unwrap_or_default();
             env.push(
                 CString::new(format!("HOME={}", user::home_for(plan.user.uid, &passwd))).unwrap_or_default(),
             );
@@ -91,8 +106,6 @@ impl Workload<'_> {
             env.push(CString::new(format!("LISTEN_PID={}", nix::unistd::getpid())).unwrap_or_default());
         }
         let program = find_program(plan)?;
-        // Nothing but the standard descriptors and what the caller handed over may pass (CVE-2024-21626).
-        process::cloexec_from(3 + self.preserve_fds).doing(|| "closing the runtime's descriptors")?;
         if self.notifies() {
             // While the creator is there to pass the descriptor on.
             self.load_filter()?;
@@ -125,7 +138,7 @@ impl Workload<'_> {
             return err;
         }
         let errno = process::execve(program, &self.process.args, env);
-        program_error(&program.to_string_lossy(), errno)
+        contract::program_refused(&program.to_string_lossy(), errno)
     }
 }
 
@@ -148,10 +161,10 @@ fn find_program(plan: &ProcessPlan) -> Result<CString> {
     let bytes = name.to_bytes();
     let shown = name.to_string_lossy();
     if bytes.is_empty() {
-        return Err(not_found(&shown));
+        return Err(contract::program_missing(&shown));
     }
     if bytes.contains(&b'/') {
-        return usable(name).map(|()| name.clone()).map_err(|errno| program_error(&shown, errno));
+        return usable(name).map(|()| name.clone()).map_err(|errno| contract::program_refused(&shown, errno));
     }
     let mut denied = false;
     for dir in plan.var("PATH").unwrap_or_default().split(|b| *b == b':') {
@@ -163,7 +176,11 @@ fn find_program(plan: &ProcessPlan) -> Result<CString> {
             Err(_) => {}
         }
     }
-    Err(if denied { program_error(&shown, Errno::EACCES) } else { not_found(&shown) })
+    Err(if denied {
+        contract::program_refused(&shown, Errno::EACCES)
+    } else {
+        contract::program_missing(&shown)
+    })
 }
 
 /// Whether `path` is a file that this user may execute.
@@ -173,26 +190,6 @@ fn usable(path: &CStr) -> nix::Result<()> {
     match crate::rootfs::is_dir(&fd)? {
         true => Err(Errno::EISDIR),
         false => access(os, AccessFlags::X_OK),
-    }
-}
-
-/// The words that engines look for (docker, podman and containerd map them to 127).
-fn not_found(name: &str) -> Error {
-    Error::new(Kind::CommandNotFound, format!("exec: {name:?}: executable file not found in $PATH"))
-}
-
-fn program_error(name: &str, errno: Errno) -> Error {
-    let kind = match errno {
-        Errno::ENOENT | Errno::ENOTDIR => Kind::CommandNotFound,
-        _ => Kind::NotExecutable,
-    };
-    let err = Error::sys(errno, format!("exec: {name:?}")).with_kind(kind);
-    match errno {
-        // A directory is found, and cannot be executed: engines look for this wording (126).
-        Errno::EISDIR => Error::sys(Errno::EACCES, format!("exec: {name:?}: is a directory")).with_kind(kind),
-        Errno::ENOENT => err.hint("it, or the interpreter that it names, is not in the container"),
-        Errno::ENOEXEC => err.hint("it is neither a program of this architecture nor a script with #!"),
-        _ => err,
     }
 }
 

@@ -1,9 +1,9 @@
 //! Single rules of the compiler, each with the call that shows it, and what is refused.
 
-use super::interpret::{Data, check, run};
 use super::{arg, profile, rule};
 use crate::error::Kind;
 use crate::seccomp::arch::Abi;
+use crate::seccomp::oracle::interpret::{Data, check, run};
 use crate::seccomp::{compile_for, known, syscalls};
 use crate::spec::{Seccomp, SeccompRule};
 
