@@ -158,9 +158,13 @@ impl<R: Read> Tape<R> {
         while self.left > 0 {
             self.read_data(&mut scratch)?;
         }
-        self.left = std::mem::take(&mut self.padding);
-        while self.left > 0 {
-            self.read_data(&mut scratch)?;
+        // umoci ends an archive right behind the data, without padding: nothing is missing then.
+        let mut padding = std::mem::take(&mut self.padding) as usize;
+        while padding > 0 {
+            match read_some(&mut self.inner, &mut scratch[..padding])? {
+                0 => break,
+                n => padding -= n,
+            }
         }
         Ok(())
     }
