@@ -3,10 +3,10 @@
 
 Runs one command on a pseudoterminal of its own and follows a script of steps,
 one word each; owns that command and nothing else. Never waits for time, only
-for output or the end, and gives up after a minute without either.
+for output or the end, and gives up after some minutes without either.
 usage: terminal.py 'STEP...' COMMAND...
-steps: wait:TEXT (until TEXT was shown), type:TEXT (\\r \\x10 ... as in Python), size:ROWSxCOLUMNS, end (until
-the command ended). Exits with the command's code; shows on standard error what the command showed if a step fails.
+steps: wait:TEXT (until TEXT was shown), type:TEXT (\\r \\x10 ... as in Python), size:ROWSxCOLUMNS. After the last one
+the command must end. Exits with its code; says on standard error what was shown if a step fails.
 """
 
 import fcntl
@@ -18,7 +18,12 @@ import struct
 import sys
 import termios
 
-PATIENCE = 60
+PATIENCE = 150
+
+
+def resize(fd, rows_columns):
+    rows, columns = map(int, rows_columns.split("x"))
+    fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
 
 class Terminal:
@@ -28,8 +33,8 @@ class Terminal:
         self.shown = b""
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
+            resize(0, "24x80")
             os.execvp(command[0], command)
-        self.size("24x80")
 
     def read(self):
         """More output; nothing at the end."""
@@ -52,9 +57,8 @@ class Terminal:
     def type(self, text):
         os.write(self.fd, text.encode().decode("unicode_escape").encode("latin-1"))
 
-    def size(self, rows_columns):
-        rows, columns = map(int, rows_columns.split("x"))
-        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+    def size(self, text):
+        resize(self.fd, text)
 
     def end(self):
         while self.read():
@@ -66,8 +70,7 @@ def main():
     terminal = Terminal(sys.argv[2:])
     for step in shlex.split(sys.argv[1]):
         name, _, text = step.partition(":")
-        if name != "end":
-            getattr(terminal, name)(text)
+        getattr(terminal, name)(text)
     sys.exit(terminal.end())
 
 

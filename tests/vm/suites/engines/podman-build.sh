@@ -23,7 +23,9 @@ FILE
 
 # tree NAME: every file of an image with type, mode, owners, links and content
 tree() {
-    pod unshare sh -c 'cd "$(podman "$@")" && find . -printf "%P %y %m %U:%G %n %l\n" | sort &&
+    local as=()
+    is_root || as=(podman "${podman_options[@]}" unshare)
+    "${as[@]}" sh -c 'cd "$(podman "$@")" && find . -printf "%P %y %m %U:%G %n %l\n" | sort &&
         find . -type f | sort | xargs sha256sum' sh "${podman_options[@]}" image mount "$1"
 }
 build() { pod --runtime "$1" build --quiet --no-cache --tag "$2" "$WORK/context"; }

@@ -11,17 +11,20 @@ at() {
     timeout -k 5 180 python3 /locule/tests/vm/lib/terminal.py "$steps" podman "${podman_options[@]}" "$@"
 }
 
-# ^P ^Q are the default detach keys; $((6*7)) tells what a shell answered from what the terminal echoed.
+# Does what it reads; no line editor draws between the words. $((6*7)) tells an answer from the terminal's echo.
+shell='trap "echo interrupted" INT; echo ready; while read -r line; do eval "$line"; done'
+# ^P ^Q are the default detach keys.
 gives "run -it, leave by the detach keys" 0 '^$' \
-    at 'wait:# "type:echo it-is-$((6*7))\r" wait:it-is-42 "type:\x10\x11"' \
-    run -it --name seat --network none --rootfs "$root" sh
+    at 'wait:ready "type:echo it-is-$((6*7))\r" wait:it-is-42 "type:\x10\x11"' \
+    run -it --name seat --network none --rootfs "$root" sh -c "$shell"
 is "the container lives on" "$(pod_state seat Status)" running
-gives "a second session has its own terminal and size" 3 '^$' \
-    at '"wait:# " size:33x101 "type:tty; stty size\r" wait:/dev/pts/1 "wait:33 101" "type:exit 3\r"' exec -it seat sh
-gives "attach finds the first one, of its new size, and its shell's end is podman's" 5 '^$' \
-    at 'size:40x120 "type:stty size\r" "wait:40 120" "type:sleep 1000\r" type:\x03 "type:exit 5\r"' attach seat
+gives "a second session has a terminal of its own" 3 '^$' \
+    at 'wait:ready "type:tty\r" wait:/dev/pts/1 "type:exit 3\r"' exec -it seat sh -c "$shell"
+gives "attach finds the first: resize, interrupt, and its end is podman's" 5 '^$' \
+    at '"type:echo again-$((6*7))\r" wait:again-42 size:40x120 "type:until test \"$(stty size)\" = \"40 120\"; do sleep 1; done; echo resized-$((6*7))\r"
+        wait:resized-42 "type:echo sleep-$((6*7)); sleep 1000\r" wait:sleep-42 "type:\x03" wait:interrupted "type:exit 5\r"' attach seat
 is "which is kept" "$(pod_state seat ExitCode)" 5
 gives "other detach keys" 0 '^$' \
-    at '"wait:# " type:\x04' run -it --rm --detach-keys ctrl-d --name keys --network none --rootfs "$root" sh
+    at 'wait:ready "type:\x04"' run -it --rm --detach-keys ctrl-d --name keys --network none --rootfs "$root" sh -c "$shell"
 
 done_testing
