@@ -10,6 +10,7 @@ target  := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 binary  := target/$(target)/release/locule
 
 .PHONY: help run test test-host test-conformance test-vm bench check docs install man uninstall need-build need-test release
+.PHONY: fuzz fuzz-long need-fuzz soak
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -19,7 +20,7 @@ run: release ## Build locule and run a real container made of this host's own us
 
 # Three lanes: without privileges and in private namespaces (host), the specification's own validation
 # programs (conformance), and a virtual machine with systemd and every controller (vm).
-test: test-host test-conformance test-vm ## Run all test lanes
+test: test-host test-conformance test-vm fuzz ## Run all test lanes
 
 test-host: need-test ## Unit tests and the host lane: needs root, touches nothing outside its namespaces
 	@echo '== host lane'
@@ -33,6 +34,17 @@ test-conformance: release need-test ## OCI runtime-tools' validation, built from
 test-vm: release need-test ## Suites in a Debian machine under QEMU, with KVM where it works
 	@echo '== virtual machine'
 	LOCULE_BIN=$(binary) tests/vm/vm run --end
+
+fuzz: need-fuzz ## Run every fuzz target for FUZZ_SECONDS (10); fuzz/README.md lists them
+	@echo '== fuzz targets'
+	fuzz/run
+
+fuzz-long: need-fuzz ## Run every fuzz target for an hour, two at a time
+	FUZZ_SECONDS=$(or $(FUZZ_SECONDS),3600) fuzz/run
+
+soak: need-test ## A hundred callers for ten minutes (SOAK_SECONDS); the host lane has twenty seconds of it
+	$(CARGO) test --test soak --no-run
+	SOAK_SECONDS=$(or $(SOAK_SECONDS),600) tests/lane $(CARGO) test --offline --test soak -- --nocapture
 
 bench: release ## Measure against other runtimes
 	benches/run
@@ -72,6 +84,10 @@ release: need-build
 need-build:
 	@tools/need gcc libc6-dev make git
 	@tools/need-rust
+
+# libFuzzer is C++.
+need-fuzz: need-build
+	@tools/need g++
 
 need-test: need-build
 	@tools/need procps util-linux busybox-static man-db strace iproute2 uidmap dbus-daemon e2fsprogs python3

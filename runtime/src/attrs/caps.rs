@@ -77,7 +77,7 @@ pub fn plan(spec: Option<&Capabilities>) -> Result<(CapsPlan, Warnings)> {
     let beyond = plan.ambient & !(plan.permitted & plan.inheritable);
     if beyond != 0 {
         warnings.push(format!(
-            "process.capabilities.ambient: ignoring {}: an ambient capability must be permitted and inheritable",
+            "process.capabilities.ambient: can't raise ambient capability {}: it must be permitted and inheritable",
             names(beyond)
         ));
         plan.ambient &= !beyond;

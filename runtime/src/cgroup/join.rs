@@ -25,12 +25,12 @@ impl Cgroup {
     /// upper one takes no process any more.
     pub fn exec_fd(&self, inner: Option<&Path>, init: i32) -> Result<OwnedFd> {
         let doing =
-            |path: &Path| format!("opening cgroup {} below {}", path.display(), self.path().display());
+            |path: &Path| format!("adding pid to cgroup {} below {}", path.display(), self.path().display());
         let path = match inner {
             Some(inner) => {
                 if inner.components().any(|part| part == Component::ParentDir) {
                     return Err(Error::invalid(format!(
-                        "cgroup {:?} leads out of the container's",
+                        "bad sub cgroup path: {:?} leads out of the container's",
                         inner.display()
                     )));
                 }

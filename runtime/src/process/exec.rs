@@ -321,18 +321,14 @@ fn step_between(joining: &Joining<'_>) -> ! {
         });
     match result {
         Ok(()) => process::exit_now(0),
-        Err(err) => {
-            let _ = joining.channel.send(&Message::Failed(err));
-            process::exit_now(1)
-        }
+        Err(err) => joining.channel.give_up(err),
     }
 }
 
 /// Runs in the clone: joins the rest and becomes the workload, or tells why not and ends.
 fn main(joining: &Joining<'_>, left: u64) -> ! {
     let Err(err) = set_up(joining, left);
-    let _ = joining.channel.send(&Message::Failed(err));
-    process::exit_now(1)
+    joining.channel.give_up(err)
 }
 
 fn set_up(joining: &Joining<'_>, left: u64) -> Result<std::convert::Infallible> {
@@ -340,6 +336,8 @@ fn set_up(joining: &Joining<'_>, left: u64) -> Result<std::convert::Infallible> 
     joining.seal.close_copy();
     process::set_parent_death_signal(libc::SIGKILL).doing(|| "tying the process to its creator")?;
     process::reset_signals();
+    // It is the caller's, and none of the container's business.
+    process::forget_environment();
     let in_user_namespace = joining.flags & USER != 0;
     if left & USER != 0 || !in_user_namespace {
         // Else the step between has done it.
@@ -390,9 +388,17 @@ fn set_up(joining: &Joining<'_>, left: u64) -> Result<std::convert::Infallible> 
         preserve_fds: joining.preserved.len() as u32,
         proc: &proc,
         channel,
+        gate: None,
     };
+    // It closes what is owned above, so that no failure may lead back there.
+    let Err(err) = go_on(&workload);
+    channel.give_up(err)
+}
+
+/// The workload's attributes and the program.
+fn go_on(workload: &Workload<'_>) -> Result<std::convert::Infallible> {
     let (program, env) = workload.prepare()?;
     process::set_parent_death_signal(0).doing(|| "untying the process from its creator")?;
-    channel.send(&Message::Ready)?;
-    Err(workload.execute(&program, &env))
+    workload.channel.send(&Message::Ready)?;
+    Err(workload.execute(&program, &env, || Ok(())))
 }

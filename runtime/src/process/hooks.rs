@@ -3,6 +3,7 @@
 //! Owns their processes until they end or their time is up. What they print is kept for the error
 //! message and goes nowhere else.
 
+use std::ffi::CString;
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -29,6 +30,16 @@ pub fn run(stage: &str, hooks: &[Hook], state: &[u8]) -> Result<()> {
     run_all(stage, hooks, state, None)
 }
 
+/// Runs the `startContainer` hooks; one without an environment of its own gets the workload's, as with runc.
+pub fn run_start_container(hooks: &[Hook], state: &[u8], env: &[CString]) -> Result<()> {
+    let env = || env.iter().map(|entry| entry.to_string_lossy().into_owned()).collect();
+    let with_env = |hook: &Hook| match hook.env.is_empty() {
+        true => Hook { env: env(), ..hook.clone() },
+        false => hook.clone(),
+    };
+    run_all("startContainer", &hooks.iter().map(with_env).collect::<Vec<_>>(), state, None)
+}
+
 /// The same while the container's `init` lives: at its end a hook that still runs is killed, so
 /// that a forced deletion need not wait for a hook that never ends.
 pub fn run_beside(init: &OwnedFd, stage: &str, hooks: &[Hook], state: &[u8]) -> Result<()> {
@@ -38,7 +49,7 @@ pub fn run_beside(init: &OwnedFd, stage: &str, hooks: &[Hook], state: &[u8]) -> 
 fn run_all(stage: &str, hooks: &[Hook], state: &[u8], init: Option<&OwnedFd>) -> Result<()> {
     for (at, hook) in hooks.iter().enumerate() {
         run_one(hook, state, init).map_err(|err| {
-            err.context(format_args!("running {stage} hook #{at} ({})", hook.path.display()))
+            err.context(format_args!("error running {stage} hook #{at}: {}", hook.path.display()))
         })?;
     }
     Ok(())
@@ -92,6 +103,9 @@ fn run_one(hook: &Hook, state: &[u8], init: Option<&OwnedFd>) -> Result<()> {
     }
     let how = match (status.code(), status.signal()) {
         (Some(code), _) => format!("exit status {code}"),
+        (None, Some(libc::SIGSYS)) => {
+            "killed by SIGSYS (bad system call): linux.seccomp holds for it too".into()
+        }
         (None, signal) => format!("killed by signal {}", signal.unwrap_or_default()),
     };
     let mut said = Vec::new();
@@ -151,7 +165,10 @@ mod tests {
     fn failure_quotes_the_output() {
         let err =
             run("prestart", &[sh("true", None), sh("echo bad news >&2; exit 3", None)], b"{}").unwrap_err();
-        assert_eq!(err.to_string(), "running prestart hook #1 (/bin/sh): exit status 3, output: bad news");
+        assert_eq!(
+            err.to_string(),
+            "error running prestart hook #1: /bin/sh: exit status 3, output: bad news"
+        );
     }
 
     #[test]

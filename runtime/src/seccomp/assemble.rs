@@ -122,7 +122,7 @@ impl Assembler {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::interpret::{Data, check, run};
+    use super::super::oracle::interpret::{Data, check, run};
     use super::*;
 
     /// A block at every distance around the limit, with a return to be written in between or not.

@@ -5,6 +5,8 @@
 
 mod arch;
 mod assemble;
+#[cfg(any(test, fuzzing))]
+pub mod oracle;
 mod policy;
 mod program;
 mod syscalls;

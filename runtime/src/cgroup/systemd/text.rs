@@ -49,6 +49,9 @@ fn microseconds(value: &Value) -> Option<u64> {
     }
 }
 
+/// The longest signature of D-Bus, whose length is one byte.
+const LONGEST: usize = 255;
+
 /// Reads one value in GVariant's text format.
 pub fn parse(text: &str) -> Option<Value> {
     let mut parser = Parser { left: text };
@@ -82,9 +85,14 @@ impl<'a> Parser<'a> {
 
     /// A value of type `wanted`, or of the type that its text suggests.
     fn value(&mut self, wanted: Option<&str>, depth: usize) -> Option<Value> {
-        if depth > 16 {
-            return None;
-        }
+        let value = if depth > 16 { None } else { self.any(wanted, depth) }?;
+        // A bus ends the connection over a value that is not of its array's type, or too long a type.
+        let signature = value.signature();
+        (signature.len() <= LONGEST && wanted.is_none_or(|wanted| wanted == signature)).then_some(value)
+    }
+
+    /// A value whose own type, where its text says one, may differ from `wanted`.
+    fn any(&mut self, wanted: Option<&str>, depth: usize) -> Option<Value> {
         self.skip_space();
         match self.left.chars().next()? {
             '@' => {
@@ -98,8 +106,8 @@ impl<'a> Parser<'a> {
                 let text = self.quoted()?;
                 Some(match wanted {
                     None | Some("s") => Value::Str(text),
-                    Some("o") => Value::Path(text),
-                    Some("g") => Value::Signature(text),
+                    Some("o") if is_path(&text) => Value::Path(text),
+                    Some("g") if is_signature(&text) => Value::Signature(text),
                     Some("v") => Value::Variant(Box::new(Value::Str(text))),
                     _ => return None,
                 })
@@ -195,7 +203,8 @@ impl<'a> Parser<'a> {
             match c {
                 _ if c == quote => {
                     self.left = &self.left[at + 1..];
-                    return Some(out);
+                    // A NUL, however it was written, cannot be sent.
+                    return (!out.contains('\0')).then_some(out);
                 }
                 '\\' => out.push(match chars.next()?.1 {
                     'n' => '\n',
@@ -210,13 +219,26 @@ impl<'a> Parser<'a> {
                     }
                     other => other,
                 }),
-                // A NUL cannot be sent.
-                '\0' => return None,
                 c => out.push(c),
             }
         }
         None
     }
+}
+
+/// "Valid Object Paths" of the D-Bus specification.
+fn is_path(text: &str) -> bool {
+    let legal = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    text == "/" || text.strip_prefix('/').is_some_and(|rest| rest.split('/').all(legal))
+}
+
+/// Complete types one after the other.
+fn is_signature(text: &str) -> bool {
+    let mut left = text.as_bytes();
+    while let Some(rest) = type_length(left, 0).and_then(|length| left.get(length..)) {
+        left = rest;
+    }
+    left.is_empty() && text.len() <= LONGEST
 }
 
 fn number(text: &str, wanted: Option<&str>) -> Option<Value> {
@@ -283,6 +305,8 @@ mod tests {
             ),
             ("@(st) ('a', 1)", Value::Struct(vec![Value::str("a"), Value::U64(1)])),
             ("<'x'>", Value::Variant(Box::new(Value::str("x")))),
+            ("objectpath '/a/b_1'", Value::Path("/a/b_1".into())),
+            ("signature 'a(sv)u'", Value::Signature("a(sv)u".into())),
         ] {
             assert_eq!(parse(text), Some(value), "{text}");
         }
@@ -299,10 +323,29 @@ mod tests {
             "()",
             "@q",
             "--5",
+            // Of another type than the array, or than what was asked for.
+            "[1.5, @n 3]",
+            "[1, <2>]",
+            "@t <1>",
+            "@s @o '/'",
+            "\"a\\u0000\"",
+            "'a\\\0'",
+            "objectpath 'a'",
+            "objectpath '/a//b'",
+            "signature 'a'",
+            "signature 'hello'",
             "uint64 'a'",
         ] {
             assert_eq!(parse(wrong), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn types_are_no_longer_than_the_bus_takes() {
+        let fields = |n: usize| format!("({})", "1,".repeat(n));
+        assert!(parse(&fields(253)).is_some());
+        assert_eq!(parse(&fields(254)), None);
+        assert_eq!(parse(&format!("<{}>", fields(300))), None);
     }
 
     #[test]

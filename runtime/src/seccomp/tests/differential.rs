@@ -1,9 +1,9 @@
 //! Random profiles and random calls: the program's verdict is the evaluator's.
 
-use super::evaluate::verdict;
-use super::interpret::{Data, check, run};
 use super::{Random, arg, profile};
 use crate::seccomp::arch::Abi;
+use crate::seccomp::oracle::evaluate::verdict;
+use crate::seccomp::oracle::interpret::{Data, check, run};
 use crate::seccomp::table::SOURCE;
 use crate::seccomp::{compile_for, syscalls};
 use crate::spec::{Seccomp, SeccompRule};

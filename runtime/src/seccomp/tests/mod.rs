@@ -1,8 +1,6 @@
 //! The compiler against an interpreter, an evaluator written from the specification, and `seccompiler`.
 
 mod differential;
-mod evaluate;
-pub(super) mod interpret;
 mod rules;
 mod seccompiler;
 

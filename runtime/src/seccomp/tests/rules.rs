@@ -1,9 +1,9 @@
 //! Single rules of the compiler, each with the call that shows it, and what is refused.
 
-use super::interpret::{Data, check, run};
 use super::{arg, profile, rule};
 use crate::error::Kind;
 use crate::seccomp::arch::Abi;
+use crate::seccomp::oracle::interpret::{Data, check, run};
 use crate::seccomp::{compile_for, known, syscalls};
 use crate::spec::{Seccomp, SeccompRule};
 
@@ -207,7 +207,10 @@ fn wrong_documents_are_refused_with_the_place_and_the_remedy() {
         (with(errno(rule("SCMP_ACT_TRACE", &["read"], vec![]), 65536)), "trace datum 65536"),
         (profile("SCMP_ACT_NOTIFY", vec![]), "defaultAction SCMP_ACT_NOTIFY"),
         (with(rule("SCMP_ACT_NOTIFY", &["read"], vec![])), "needs listenerPath"),
-        (with(rule("SCMP_ACT_NOTIFY", &["write"], vec![])), "cannot be used for write (syscalls[1])"),
+        (
+            with(rule("SCMP_ACT_NOTIFY", &["write"], vec![])),
+            "cannot be used for the write syscall (syscalls[1])",
+        ),
     ];
     for (made, want) in cases {
         let text = refusal(&made);

@@ -7,9 +7,9 @@ use seccompiler::{
     TargetArch,
 };
 
-use super::interpret::{Data, run};
 use super::{Random, arg, profile, rule};
 use crate::seccomp::arch::Abi;
+use crate::seccomp::oracle::interpret::{Data, run};
 use crate::seccomp::{compile_for, syscalls};
 
 fn operator(word: &str, value_two: u64) -> (SeccompCmpOp, bool) {

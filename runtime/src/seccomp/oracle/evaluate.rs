@@ -81,11 +81,11 @@ fn multiplexed_name(data: &Data) -> Option<&'static str> {
 fn severity(action: u32) -> usize {
     let order =
         [0x8000_0000, 0, 0x0003_0000, 0x0005_0000, 0x7fc0_0000, 0x7ff0_0000, 0x7ffc_0000, 0x7fff_0000];
-    order.iter().position(|one| *one == action & 0xffff_0000).unwrap()
+    order.iter().position(|one| *one == action & 0xffff_0000).unwrap_or_else(|| panic!("{action:#x}"))
 }
 
 /// The verdict of `profile` on the call `data`.
-pub(super) fn verdict(profile: &Seccomp, native: Abi, data: &Data) -> u32 {
+pub(in crate::seccomp) fn verdict(profile: &Seccomp, native: Abi, data: &Data) -> u32 {
     let default = value(&profile.default_action, profile.default_errno_ret);
     let Some(abi) = abi_of(profile, native, data) else {
         let cancelled = data.nr == u32::MAX && data.arch == 0xc000_003e && native == Abi::X86_64;
