@@ -24,6 +24,10 @@ docker_ends() {
     docker network prune --force
     systemctl stop docker.service docker.socket containerd.service
     rm -f /etc/docker/daemon.json
+    # The daemon leaves its rules behind, and the policy to forward nothing else: other engines' bridges need that.
+    iptables --policy FORWARD ACCEPT
+    nft flush ruleset
+    ip link delete docker0
 }
 
 # run ARGUMENT...: a container to its end, without a network
