@@ -409,3 +409,15 @@ fn a_read_only_dev() {
         bundle.script("test -c /dev/null && test -d /dev/pts && touch /dev/x 2>&1; echo x > /dev/null").run();
     assert!(out.ok().contains("Read-only"), "{out:?}");
 }
+
+#[test]
+fn a_file_on_a_directory_is_told_as_that() {
+    for (destination, source, words) in [
+        ("/etc", "config.json", ["/etc", "not a directory (ENOTDIR)", "the source is a file"]),
+        ("/etc/passwd", "rootfs", ["/etc/passwd", "not a directory (ENOTDIR)", "the destination a file"]),
+    ] {
+        let mut bundle = Bundle::new();
+        bundle.mount(destination, "bind", source, &["bind"]).run().refused_with(&words);
+        bundle.assert_gone();
+    }
+}
