@@ -13,8 +13,8 @@ use crate::leaks::Leaks;
 /// What a full disk, a full table of files, a full memory and a broken disk say.
 const ERRORS: [&str; 4] = ["ENOSPC", "EMFILE", "ENOMEM", "EIO"];
 
-/// Without these no process gets anywhere, and no program checks for their failure.
-const VITAL: [&str; 14] = [
+/// Without these no process gets anywhere, and no program checks for their failure; umask(2) has none.
+const VITAL: [&str; 15] = [
     "mmap",
     "munmap",
     "mremap",
@@ -29,6 +29,7 @@ const VITAL: [&str; 14] = [
     "sigaltstack",
     "arch_prctl",
     "execve",
+    "umask",
 ];
 
 /// Calls of the clean-up itself: what these leave is for `delete --force`.

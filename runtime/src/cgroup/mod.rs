@@ -127,8 +127,9 @@ pub fn refuse_in_use(mount: &Path, location: &Location) -> Result<()> {
     match location.manager {
         // Nobody asked for this one: it is passed over where it is another's.
         Manager::Cgroupfs if location.optional => Ok(()),
-        Manager::Cgroupfs => create::refuse_in_use(mount, &location.path),
-        Manager::Systemd { .. } | Manager::Disabled => Ok(()),
+        // Where a scope of a user's systemd lies, only that one knows.
+        Manager::Cgroupfs | Manager::Systemd { user: false } => create::refuse_in_use(mount, &location.path),
+        Manager::Systemd { user: true } | Manager::Disabled => Ok(()),
     }
 }
 
