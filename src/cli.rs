@@ -102,6 +102,14 @@ pub const VERBS: &[&Verb] = &[
     &commands::features::VERB,
     &commands::checkpoint::VERB,
     &commands::restore::VERB,
+    &commands::network::create::VERB,
+    &commands::network::ls::VERB,
+    &commands::network::show::VERB,
+    &commands::network::rm::VERB,
+    &commands::network::connect::VERB,
+    &commands::network::disconnect::VERB,
+    &commands::network::set::VERB,
+    &commands::network::gc::VERB,
     &commands::completion::VERB,
     &commands::help::VERB,
 ];
@@ -149,7 +157,18 @@ pub fn ask(first: First, words: impl Iterator<Item = OsString>) -> Result<Asked>
         First::Version => return Ok(Asked::Text(version())),
         First::Verb(name) => name,
     };
-    let verb = find(&name.to_string_lossy())?;
+    let mut words = words;
+    let name = name.to_string_lossy();
+    let verb = if is_noun(&name) {
+        match words.next() {
+            Some(verb) if !["--help", "-h", "help"].iter().any(|word| verb == *word) => {
+                find(&format!("{name} {}", verb.to_string_lossy()))?
+            }
+            _ => return Ok(Asked::Text(noun_help(&name))),
+        }
+    } else {
+        find(&name)?
+    };
     let command = verb.command();
     match args::rewrite(&command, words, verb.ends_at_id)? {
         // Podman takes a successful `checkpoint --help` for support of checkpoints.
@@ -160,6 +179,23 @@ pub fn ask(first: First, words: impl Iterator<Item = OsString>) -> Result<Asked>
             Ok(Asked::Run(verb, matches))
         }
     }
+}
+
+/// Whether `name` is a noun that has verbs of its own, as `network`.
+pub fn is_noun(name: &str) -> bool {
+    VERBS.iter().any(|verb| verb.name.split_once(' ').is_some_and(|(noun, _)| noun == name))
+}
+
+/// The verbs of a noun, for people who gave none.
+pub fn noun_help(noun: &str) -> String {
+    let mut text =
+        format!("Usage: locule [global options] {noun} COMMAND [options] [arguments]\n\nCommands:\n");
+    for verb in VERBS {
+        if let Some((_, name)) = verb.name.split_once(' ').filter(|(found, _)| *found == noun) {
+            text.push_str(&format!("  {name:<12}{}\n", verb.about));
+        }
+    }
+    text
 }
 
 /// The verb called `name`.
@@ -221,7 +257,7 @@ pub fn help() -> String {
     let mut text = command.render_long_help().to_string();
     text.push_str("\nCommands:\n");
     for verb in VERBS {
-        text.push_str(&format!("  {:<12}{}\n", verb.name, verb.about));
+        text.push_str(&format!("  {:<20}{}\n", verb.name, verb.about));
     }
     text.push_str(
         "\nlocule COMMAND --help tells more; so do the manual pages locule(1) and locule-COMMAND(1).\n",

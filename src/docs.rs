@@ -124,10 +124,15 @@ fn options(command: Command, title: &str) -> String {
     String::from_utf8(text).unwrap().replacen(".SH OPTIONS", &format!(".SH \"{title}\""), 1)
 }
 
+/// The page of `network create` is locule-network-create(1).
+fn page_name(verb: &Verb) -> String {
+    format!("locule-{}", verb.name.replace(' ', "-"))
+}
+
 fn page(verb: &Verb) -> String {
     let synopsis =
         vec![bold("locule"), roman(" [global options] "), bold(verb.name), roman(format!(" {}", verb.usage))];
-    let mut roff = head(&format!("locule-{}", verb.name), verb.about, synopsis);
+    let mut roff = head(&page_name(verb), verb.about, synopsis);
     paragraphs(&mut roff, if verb.details.is_empty() { verb.about } else { verb.details });
     let mut text = roff.to_roff();
     if verb.command().get_arguments().next().is_some() {
@@ -165,7 +170,7 @@ or two, and their values after a space or an equals sign.",
     section(&mut rest, "COMMANDS");
     for verb in VERBS {
         rest.control("TP", []);
-        rest.text([bold(format!("locule-{}", verb.name)), roman("(1)")]);
+        rest.text([bold(page_name(verb)), roman("(1)")]);
         rest.text([roman(verb.about)]);
     }
     section(&mut rest, "EXIT STATUS");
@@ -200,9 +205,23 @@ fn tree() -> Command {
             .arg(cli::switch("help", "Print help").short('h'))
             .arg(cli::switch("version", "Print the version").short('v')),
         |tree, verb| {
-            tree.subcommand(
-                verb.command().about(verb.about).arg(cli::switch("help", "Print help").short('h')),
-            )
+            let help = cli::switch("help", "Print help").short('h');
+            let command = verb.command().about(verb.about).arg(help);
+            match verb.name.split_once(' ') {
+                None => tree.subcommand(command),
+                Some((noun, name)) => {
+                    let command = command.name(name);
+                    match tree.find_subcommand(noun) {
+                        Some(_) => tree.mut_subcommand(noun, |group| group.subcommand(command)),
+                        None => tree.subcommand(
+                            Command::new(noun)
+                                .about(format!("Commands for {noun}s"))
+                                .disable_help_subcommand(true)
+                                .subcommand(command),
+                        ),
+                    }
+                }
+            }
         },
     )
 }
@@ -221,7 +240,7 @@ fn files() -> Vec<(String, String)> {
         ("completions/_locule".to_owned(), completion(Zsh)),
         ("completions/locule.fish".to_owned(), completion(Fish)),
     ];
-    files.extend(VERBS.iter().map(|verb| (format!("man/locule-{}.1", verb.name), page(verb))));
+    files.extend(VERBS.iter().map(|verb| (format!("man/{}.1", page_name(verb)), page(verb))));
     files
 }
 

@@ -14,6 +14,7 @@ pub mod features;
 pub mod help;
 pub mod kill;
 pub mod list;
+pub mod network;
 pub mod pause;
 pub mod ps;
 pub mod restore;
