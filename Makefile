@@ -74,4 +74,4 @@ need-build:
 	@tools/need-rust
 
 need-test: need-build
-	@tools/need procps util-linux busybox-static man-db strace iproute2 nftables uidmap dbus-daemon e2fsprogs python3
+	@tools/need procps util-linux busybox-static man-db strace iproute2 nftables containernetworking-plugins uidmap dbus-daemon e2fsprogs python3

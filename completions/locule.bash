@@ -79,6 +79,9 @@ _locule() {
             locule,update)
                 cmd="locule__subcmd__update"
                 ;;
+            locule__subcmd__network,check)
+                cmd="locule__subcmd__network__subcmd__check"
+                ;;
             locule__subcmd__network,connect)
                 cmd="locule__subcmd__network__subcmd__connect"
                 ;;
@@ -434,12 +437,34 @@ _locule() {
             return 0
             ;;
         locule__subcmd__network)
-            opts="create ls show rm connect disconnect set gc"
+            opts="create ls show rm connect disconnect set check gc"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        locule__subcmd__network__subcmd__check)
+            opts="-h --networks --claims --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --networks)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --claims)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;

@@ -178,14 +178,15 @@ complete -c locule -n "__fish_locule_using_subcommand restore" -s d -l detach -d
 complete -c locule -n "__fish_locule_using_subcommand restore" -l no-subreaper -d 'Leave orphans to the caller'
 complete -c locule -n "__fish_locule_using_subcommand restore" -l no-pivot -d 'Move the root mount instead of pivot_root'
 complete -c locule -n "__fish_locule_using_subcommand restore" -s h -l help -d 'Print help'
-complete -c locule -n "__fish_locule_using_subcommand network; and not __fish_seen_subcommand_from create ls show rm connect disconnect set gc" -f -a "create" -d 'Define a network'
-complete -c locule -n "__fish_locule_using_subcommand network; and not __fish_seen_subcommand_from create ls show rm connect disconnect set gc" -f -a "ls" -d 'List networks'
-complete -c locule -n "__fish_locule_using_subcommand network; and not __fish_seen_subcommand_from create ls show rm connect disconnect set gc" -f -a "show" -d 'Show a network and its containers'
-complete -c locule -n "__fish_locule_using_subcommand network; and not __fish_seen_subcommand_from create ls show rm connect disconnect set gc" -f -a "rm" -d 'Remove networks'
-complete -c locule -n "__fish_locule_using_subcommand network; and not __fish_seen_subcommand_from create ls show rm connect disconnect set gc" -f -a "connect" -d 'Put a container on a network'
-complete -c locule -n "__fish_locule_using_subcommand network; and not __fish_seen_subcommand_from create ls show rm connect disconnect set gc" -f -a "disconnect" -d 'Take a container off a network'
-complete -c locule -n "__fish_locule_using_subcommand network; and not __fish_seen_subcommand_from create ls show rm connect disconnect set gc" -f -a "set" -d 'Change limits and firewall of a connected container'
-complete -c locule -n "__fish_locule_using_subcommand network; and not __fish_seen_subcommand_from create ls show rm connect disconnect set gc" -f -a "gc" -d 'Remove what no living container owns'
+complete -c locule -n "__fish_locule_using_subcommand network; and not __fish_seen_subcommand_from create ls show rm connect disconnect set check gc" -f -a "create" -d 'Define a network'
+complete -c locule -n "__fish_locule_using_subcommand network; and not __fish_seen_subcommand_from create ls show rm connect disconnect set check gc" -f -a "ls" -d 'List networks'
+complete -c locule -n "__fish_locule_using_subcommand network; and not __fish_seen_subcommand_from create ls show rm connect disconnect set check gc" -f -a "show" -d 'Show a network and its containers'
+complete -c locule -n "__fish_locule_using_subcommand network; and not __fish_seen_subcommand_from create ls show rm connect disconnect set check gc" -f -a "rm" -d 'Remove networks'
+complete -c locule -n "__fish_locule_using_subcommand network; and not __fish_seen_subcommand_from create ls show rm connect disconnect set check gc" -f -a "connect" -d 'Put a container on a network'
+complete -c locule -n "__fish_locule_using_subcommand network; and not __fish_seen_subcommand_from create ls show rm connect disconnect set check gc" -f -a "disconnect" -d 'Take a container off a network'
+complete -c locule -n "__fish_locule_using_subcommand network; and not __fish_seen_subcommand_from create ls show rm connect disconnect set check gc" -f -a "set" -d 'Change limits and firewall of a connected container'
+complete -c locule -n "__fish_locule_using_subcommand network; and not __fish_seen_subcommand_from create ls show rm connect disconnect set check gc" -f -a "check" -d 'Check the networks of a container'
+complete -c locule -n "__fish_locule_using_subcommand network; and not __fish_seen_subcommand_from create ls show rm connect disconnect set check gc" -f -a "gc" -d 'Remove what no living container owns'
 complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from create" -l networks -d 'Directory of the definitions (default: $LOCULE_NETWORKS, or /var/lib/locule/networks)' -r -F
 complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from create" -l claims -d 'Directory of claims and records, on a tmpfs (default: $LOCULE_NETWORK_CLAIMS, or /run/locule/.networks)' -r -F
 complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from create" -l kind -d 'How containers are wired' -r -f -a "bridge\t''
@@ -251,6 +252,9 @@ complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_s
 complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from set" -l firewall -d 'Whether nobody but the host reaches it, except through published ports' -r -f -a "on\t''
 off\t''"
 complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from set" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from check" -l networks -d 'Directory of the definitions (default: $LOCULE_NETWORKS, or /var/lib/locule/networks)' -r -F
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from check" -l claims -d 'Directory of claims and records, on a tmpfs (default: $LOCULE_NETWORK_CLAIMS, or /run/locule/.networks)' -r -F
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from check" -s h -l help -d 'Print help'
 complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from gc" -l networks -d 'Directory of the definitions (default: $LOCULE_NETWORKS, or /var/lib/locule/networks)' -r -F
 complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from gc" -l claims -d 'Directory of claims and records, on a tmpfs (default: $LOCULE_NETWORK_CLAIMS, or /run/locule/.networks)' -r -F
 complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from gc" -s f -l format -d 'Form of the answer' -r -f -a "table\t''

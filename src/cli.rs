@@ -109,6 +109,7 @@ pub const VERBS: &[&Verb] = &[
     &commands::network::connect::VERB,
     &commands::network::disconnect::VERB,
     &commands::network::set::VERB,
+    &commands::network::check::VERB,
     &commands::network::gc::VERB,
     &commands::completion::VERB,
     &commands::help::VERB,

@@ -9,7 +9,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-const VERBS: [&str; 28] = [
+const VERBS: [&str; 29] = [
     "create",
     "start",
     "run",
@@ -35,6 +35,7 @@ const VERBS: [&str; 28] = [
     "network connect",
     "network disconnect",
     "network set",
+    "network check",
     "network gc",
     "completion",
     "help",

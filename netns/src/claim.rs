@@ -4,6 +4,7 @@
 //! free address starts behind the last one given, so that it takes as long with a thousand
 //! containers as with one.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -26,6 +27,8 @@ pub type Claimed = Vec<PathBuf>;
 pub struct Claimant<'a> {
     /// The container.
     pub container: &'a str,
+    /// What it has claimed before.
+    pub own: &'a BTreeSet<PathBuf>,
     /// Whether the container that has a claim exists.
     pub lives: &'a dyn Fn(&str) -> bool,
 }
@@ -62,7 +65,10 @@ impl Claims {
             }
             match Self::holder(path)? {
                 Some(holder) if holder != by.container && (by.lives)(&holder) => return Ok(Err(holder)),
-                Some(holder) if holder == by.container => return Ok(Err(holder)),
+                Some(holder) if holder == by.container => {
+                    // Its own already, or left by a call for it that was killed before it was recorded.
+                    return Ok(if by.own.contains(path) { Err(holder) } else { Ok(()) });
+                }
                 _ => file::remove(path)?,
             }
         }
@@ -185,7 +191,12 @@ impl Claims {
                         continue;
                     }
                     match Self::holder(&theirs)? {
-                        Some(holder) if (by.lives)(&holder) => return Err(taken(port, &holder)),
+                        Some(holder)
+                            if (by.lives)(&holder)
+                                && (holder != by.container || by.own.contains(&theirs)) =>
+                        {
+                            return Err(taken(port, &holder));
+                        }
                         _ => file::remove(&theirs)?,
                     }
                 }

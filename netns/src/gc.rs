@@ -37,6 +37,8 @@ impl Networks {
         let mut done = Collected::default();
         let mut owners = BTreeSet::new();
         let mut ends = BTreeSet::new();
+        let mut claims = BTreeSet::new();
+        let mut unreadable = BTreeSet::new();
         for name in self.records.names()? {
             // A record that cannot be read or cleaned up must not keep the others.
             let outcome = self.records.load(&name).and_then(|record| match record {
@@ -51,17 +53,19 @@ impl Networks {
             match outcome {
                 Ok(Some(record)) => {
                     ends.extend(record.interfaces.iter().map(|wired| wired.host.clone()));
+                    claims.extend(record.interfaces.iter().flat_map(|wired| wired.claims.clone()));
                     owners.insert(record.container);
                 }
                 Ok(None) => {}
                 Err(err) => {
                     owners.insert(name.clone());
+                    unreadable.insert(name.clone());
                     done.failed.push(format!("{name}: {err}"));
                 }
             }
         }
         for (path, holder) in self.claims.all()? {
-            if !owners.contains(&holder) {
+            if !claims.contains(&path) && !unreadable.contains(&holder) {
                 file::remove(&path)?;
                 done.claims.push(path.file_name().unwrap_or_default().to_string_lossy().into_owned());
             }
@@ -90,7 +94,23 @@ impl Networks {
             }
         }
         self.collect_elements(&mut done, used)?;
+        self.collect_cni(&mut done)?;
         Ok(done)
+    }
+
+    /// Lets plugins of CNI 1.1 look for what nobody owns.
+    fn collect_cni(&self, done: &mut Collected) -> Result<()> {
+        for network in self.definitions.all()?.iter().filter(|network| network.kind == Kind::Cni) {
+            let mut living = Vec::new();
+            for record in self.records.all()? {
+                let on = record.interfaces.iter().filter(|wired| wired.network == network.name);
+                living.extend(on.map(|wired| (record.container.clone(), wired.interface.clone())));
+            }
+            if let Err(err) = crate::cni::collect(network, &living) {
+                done.failed.push(format!("network {}: {err}", network.name));
+            }
+        }
+        Ok(())
     }
 
     fn collect_elements(&self, done: &mut Collected, used: bool) -> Result<()> {

@@ -8,12 +8,13 @@ use crate::address::{Cidr, Mac, digest};
 use crate::error::{Error, Result};
 use crate::link::{Links, NewLink};
 use crate::network::{Kind, Network};
+use crate::nft::Nft;
 use crate::nft::element::{Element, Value};
 use crate::nft::schema::{BRIDGES, CLOSED, INTERNAL, LOOPS, NAT};
 use crate::sys::proc;
 
-/// Makes the bridge of a network unless it is there; returns its number, and whether it was made.
-pub fn ensure_bridge(links: &mut Links, network: &Network) -> Result<(u32, bool)> {
+/// Makes the bridge of a network, with its elements, unless it is there; returns its number.
+pub fn ensure_bridge(links: &mut Links, nft: &mut Nft, network: &Network) -> Result<u32> {
     let name = network.bridge_name();
     if let Some(link) = links.find(&name)? {
         if link.kind != "bridge" {
@@ -24,7 +25,7 @@ pub fn ensure_bridge(links: &mut Links, network: &Network) -> Result<(u32, bool)
             .hint("create the network with another --bridge"));
         }
         if link.up {
-            return Ok((link.index, false));
+            return Ok(link.index);
         }
         // Made by a call that was killed before it came further.
         links.remove(&name)?;
@@ -34,14 +35,14 @@ pub fn ensure_bridge(links: &mut Links, network: &Network) -> Result<(u32, bool)
     let mac = Mac::from_seed(digest(&["bridge", &network.name]));
     links.add_down(NewLink { name: &name, mac: Some(mac), mtu: network.mtu }, "bridge")?;
     crate::fault::point("bridge");
-    let made = dress_bridge(links, network, &name);
+    let made = dress_bridge(links, nft, network, &name);
     if made.is_err() {
         links.remove(&name)?;
     }
-    made.map(|index| (index, true))
+    made
 }
 
-fn dress_bridge(links: &mut Links, network: &Network, name: &str) -> Result<u32> {
+fn dress_bridge(links: &mut Links, nft: &mut Nft, network: &Network, name: &str) -> Result<u32> {
     let index = links.need(name)?.index;
     // No router advertisement of a container may reach the host.
     let _ = proc::set(&format!("ipv6/conf/{name}/accept_ra"), "0");
@@ -55,6 +56,7 @@ fn dress_bridge(links: &mut Links, network: &Network, name: &str) -> Result<u32>
         proc::set(&format!("ipv4/conf/{name}/route_localnet"), "1")?;
         forward(links, network, name)?;
     }
+    nft.add(&elements(network))?;
     // Up last: that it is up says that all of it is there.
     links.set_up(index, true)?;
     Ok(index)
@@ -117,6 +119,20 @@ pub fn forward(links: &mut Links, network: &Network, name: &str) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Lets the interface answer neighbour solicitations for others: it does so only as a router, as `forwarding`
+/// makes it one.
+pub fn answer6(interface: &str) -> Result<()> {
+    let own = |switch: &str| format!("ipv6/conf/{interface}/{switch}");
+    if proc::get(&own("forwarding")).is_some_and(|on| on == "0") {
+        // A router ignores the advertisements of others unless told so.
+        if proc::get(&own("accept_ra")).is_some_and(|value| value == "1") {
+            proc::set(&own("accept_ra"), "2")?;
+        }
+        proc::set(&own("forwarding"), "1")?;
+    }
+    proc::set(&own("proxy_ndp"), "1").map(drop)
 }
 
 /// A host that forwards IPv6 ignores router advertisements unless told so, and would lose its own default route.

@@ -116,7 +116,7 @@ impl Links {
         Ok(Links { socket: Socket::route().map_err(|errno| Error::sys(errno, "opening a netlink socket"))? })
     }
 
-    /// Of the network namespace `ns`; see [`Socket::route_in`].
+    /// Of the network namespace `ns`, which the calling thread enters and leaves again; if it cannot leave, it must end.
     pub fn within(ns: impl AsFd, home: &File) -> Result<Links> {
         let socket = Socket::route_in(ns, home)
             .map_err(|errno| Error::sys(errno, "entering the container's network namespace"))?;

@@ -319,7 +319,8 @@ impl Networks {
         let classes = self.classes()?.count();
         let container = record.container.clone();
         let lives = |holder: &str| self.lives(holder);
-        let by = Claimant { container: &container, lives: &lives };
+        let own = record.interfaces.iter().flat_map(|wired| wired.claims.clone()).collect();
+        let by = Claimant { container: &container, own: &own, lives: &lives };
         let mut networks = Vec::new();
         for attachment in wanted {
             let network = self.definitions.load(&attachment.network)?;
@@ -362,7 +363,7 @@ impl Networks {
             )))
         };
         let on_host = matches!(network.kind, Kind::Bridge | Kind::Routed);
-        if !on_host && (wanted.firewall || !wanted.rates.is_unlimited()) {
+        if !on_host && (wanted.firewall || network.kind != Kind::Cni && !wanted.rates.is_unlimited()) {
             return refuse("a firewall or a limit");
         }
         if !on_host && network.kind != Kind::Cni && !wanted.ports.is_empty() {
@@ -426,7 +427,7 @@ impl Networks {
             names: wanted.names.clone(),
             rates: wanted.rates,
             parent: network.parent.clone(),
-            cni: None,
+            cni: (network.kind == Kind::Cni).then(|| crate::cni::plan(network, wanted)).transpose()?,
             claims: Vec::new(),
         };
         if network.kind != Kind::Cni {
@@ -575,6 +576,45 @@ impl Networks {
             self.records.save(&record)?;
         }
         Ok(true)
+    }
+
+    /// Whether what a container should have is there; tells what is not.
+    pub fn check(&self, container: &str) -> Result<()> {
+        let _lock = self.lock()?;
+        let record = self.records.load(container)?.ok_or_else(|| {
+            Error::new(ErrorKind::NotFound, format!("container {container:?} is on no network"))
+        })?;
+        if !record.owner.lives() {
+            return Err(Error::new(ErrorKind::NotFound, format!("container {container:?} is gone"))
+                .hint("`locule network gc` removes what it left"));
+        }
+        let (_, broken) = self.sort_out(&record)?;
+        if let Some(wired) = broken.first() {
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                format!(
+                    "container {container:?} has lost its interface {} or an address of it",
+                    wired.interface
+                ),
+            )
+            .hint(format!("disconnect it from network {} and connect it again", wired.network)));
+        }
+        let mut nft = Nft::open()?;
+        for element in record.interfaces.iter().flat_map(wire::elements) {
+            if !nft.list(element.set)?.iter().any(|held| held.element == element) {
+                return Err(Error::new(
+                    ErrorKind::NotFound,
+                    format!("container {container:?} has lost its place in the set {}", element.set.name),
+                )
+                .hint("`locule network gc` puts it back"));
+            }
+        }
+        for wired in &record.interfaces {
+            if let Some(cached) = &wired.cni {
+                cached.check(&record, wired)?;
+            }
+        }
+        Ok(())
     }
 
     /// Changes limits or the firewall of an interface, live.

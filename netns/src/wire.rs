@@ -49,11 +49,9 @@ impl Wiring<'_> {
     pub fn up(&mut self, network: &Network, wired: &Wired, namespace: &File, default: bool) -> Result<()> {
         let inner = NewLink { name: &wired.interface, mac: wired.mac, mtu: network.mtu };
         let outer = NewLink { name: &wired.host, mac: None, mtu: network.mtu };
-        let mut fresh_bridge = false;
         match network.kind {
             Kind::Bridge => {
-                let (bridge, fresh) = host::ensure_bridge(self.links, network)?;
-                fresh_bridge = fresh;
+                let bridge = host::ensure_bridge(self.links, self.nft, network)?;
                 self.links.add_veth(outer, Some(bridge), inner, namespace)?;
                 if !wired.ports.is_empty() && frames_are_filtered() {
                     let port = self.links.need(&wired.host)?;
@@ -81,10 +79,7 @@ impl Wiring<'_> {
         fault::point("pair");
         self.configure(network, wired, namespace, default)?;
         fault::point("configured");
-        let mut elements = elements(wired);
-        if fresh_bridge {
-            elements.extend(host::elements(network));
-        }
+        let elements = elements(wired);
         if !elements.is_empty() {
             self.nft.add(&elements)?;
         }
@@ -158,7 +153,7 @@ impl Wiring<'_> {
             let index = self.links.need(parent)?.index;
             for address in &wired.addresses {
                 if address.address.is_ipv6() {
-                    proc::set(&format!("ipv6/conf/{parent}/proxy_ndp"), "1")?;
+                    host::answer6(parent)?;
                 }
                 self.links.proxy(index, address.address, true)?;
             }

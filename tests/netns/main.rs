@@ -10,7 +10,10 @@
 )]
 
 mod bridge;
+mod cni;
+mod faults;
 mod guard;
+mod kinds;
 mod lab;
 mod names;
 mod ports;

@@ -389,6 +389,7 @@ fn rules() -> Vec<(Family, &'static str, Vec<Attrs>)> {
     }
     add(Inet, "leaving", and(&[iif(&NAT), not_oif(&BRIDGES)], masquerade()));
     add(Inet, "leaving", and(&[from_or_to_loopback(12), oif(&BRIDGES)], masquerade()));
+    add(Inet, "leaving", and(&[from_or_to_loopback(12), oif(&ROUTED)], masquerade()));
 
     add(Inet, "forward", and(&[is_known()], accept()));
     add(Inet, "forward", and(&[back_where_it_came_in()], accept()));

@@ -2,6 +2,7 @@
 //!
 //! Owns the options that all of them have, and the way of errors into the binary's own. Never touches the kernel.
 
+pub mod check;
 pub mod connect;
 pub mod create;
 pub mod disconnect;
