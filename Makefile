@@ -9,7 +9,7 @@ export LOCULE_COMMIT ?= $(shell git describe --always --dirty --abbrev=12 2>/dev
 target  := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 binary  := target/$(target)/release/locule
 
-.PHONY: help run test test-host test-conformance test-vm bench check docs install man uninstall need-build need-test release
+.PHONY: help run test test-host test-conformance test-bats test-vm bench check docs install man uninstall need-build need-test release
 .PHONY: fuzz fuzz-long need-fuzz soak faults
 
 help: ## List the targets
@@ -18,9 +18,9 @@ help: ## List the targets
 run: release ## Build locule and run a real container made of this host's own user land
 	tools/demo $(binary)
 
-# Three lanes: without privileges and in private namespaces (host), the specification's own validation
-# programs (conformance), and a virtual machine with systemd and every controller (vm).
-test: test-host test-conformance test-vm fuzz ## Run all test lanes
+# The lanes: without privileges and in private namespaces (host), the specification's own validation
+# programs (conformance), runc's tests (bats), and a virtual machine with systemd and every controller (vm).
+test: test-host test-conformance test-bats test-vm fuzz ## Run all test lanes
 
 test-host: need-test ## Unit tests and the host lane: needs root, touches nothing outside its namespaces
 	@echo '== host lane'
@@ -30,6 +30,14 @@ test-host: need-test ## Unit tests and the host lane: needs root, touches nothin
 test-conformance: release need-test ## OCI runtime-tools' validation, built from Debian's source package
 	@echo '== conformance'
 	tests/conformance/run $(binary)
+
+# In the virtual machine only what needs its controllers; `tests/bats/run vm` and `run systemd` run everything.
+bats-vm := cgroups.bats cgroup_delegation.bats cpu_affinity.bats delete.bats
+
+test-bats: release need-test ## runc's own integration tests, natively, and a part of them in the virtual machine
+	@echo "== runc's own tests"
+	tests/bats/run native
+	LOCULE_BIN=$(binary) tests/bats/run systemd $(bats-vm); status=$$?; tests/vm/vm stop; exit $$status
 
 test-vm: release need-test ## Suites in a Debian machine under QEMU, with KVM where it works
 	@echo '== virtual machine'

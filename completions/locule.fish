@@ -58,6 +58,7 @@ complete -c locule -n "__fish_locule_needs_command" -f -a "checkpoint" -d 'Save 
 complete -c locule -n "__fish_locule_needs_command" -f -a "restore" -d 'Restore a saved container (not there yet)'
 complete -c locule -n "__fish_locule_needs_command" -f -a "completion" -d 'Print a shell\'s completion script'
 complete -c locule -n "__fish_locule_needs_command" -f -a "help" -d 'Print help on locule or on one of its commands'
+complete -c locule -n "__fish_locule_needs_command" -f -a "image" -d 'Images: fetch, import, list, mount, export'
 complete -c locule -n "__fish_locule_using_subcommand create" -s b -l bundle -d 'The bundle (default: the current directory)' -r -F
 complete -c locule -n "__fish_locule_using_subcommand create" -l console-socket -d 'AF_UNIX socket that gets the master end of the terminal' -r -F
 complete -c locule -n "__fish_locule_using_subcommand create" -l pid-file -d 'Write the process id to FILE, digits only' -r -F
@@ -179,3 +180,51 @@ complete -c locule -n "__fish_locule_using_subcommand restore" -l no-pivot -d 'M
 complete -c locule -n "__fish_locule_using_subcommand restore" -s h -l help -d 'Print help'
 complete -c locule -n "__fish_locule_using_subcommand completion" -s h -l help -d 'Print help'
 complete -c locule -n "__fish_locule_using_subcommand help" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls import inspect history tag rm mount umount prune verify" -f -a "ls" -d 'List images'
+complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls import inspect history tag rm mount umount prune verify" -f -a "import" -d 'Take an image or a root file system from a file'
+complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls import inspect history tag rm mount umount prune verify" -f -a "inspect" -d 'Print what is known of an image, as JSON'
+complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls import inspect history tag rm mount umount prune verify" -f -a "history" -d 'Print how an image\'s layers came to be, the topmost first'
+complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls import inspect history tag rm mount umount prune verify" -f -a "tag" -d 'Give an image another name'
+complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls import inspect history tag rm mount umount prune verify" -f -a "rm" -d 'Remove images'
+complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls import inspect history tag rm mount umount prune verify" -f -a "mount" -d 'Mount an image as a root file system'
+complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls import inspect history tag rm mount umount prune verify" -f -a "umount" -d 'Unmount an image'
+complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls import inspect history tag rm mount umount prune verify" -f -a "prune" -d 'Remove what no image and no mounted root file system needs'
+complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls import inspect history tag rm mount umount prune verify" -f -a "verify" -d 'Check the store for damage'
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from ls" -l images -d 'The store (default: $LOCULE_IMAGES, else /var/lib/locule/images, or a user\'s own below $XDG_DATA_HOME)' -r -F
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from ls" -s f -l format -d 'Form of the answer' -r -f -a "table\t''
+json\t''"
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from ls" -s q -l quiet -d 'Print names only'
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from ls" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from import" -l images -d 'The store (default: $LOCULE_IMAGES, else /var/lib/locule/images, or a user\'s own below $XDG_DATA_HOME)' -r -F
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from import" -l platform -d 'Which of several platforms (default: this machine\'s)' -r
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from import" -l compression -d 'How a directory is compressed' -r -f -a "gzip\t''
+zstd\t''
+none\t''"
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from import" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from inspect" -l images -d 'The store (default: $LOCULE_IMAGES, else /var/lib/locule/images, or a user\'s own below $XDG_DATA_HOME)' -r -F
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from inspect" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from history" -l images -d 'The store (default: $LOCULE_IMAGES, else /var/lib/locule/images, or a user\'s own below $XDG_DATA_HOME)' -r -F
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from history" -s f -l format -d 'Form of the answer' -r -f -a "table\t''
+json\t''"
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from history" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from tag" -l images -d 'The store (default: $LOCULE_IMAGES, else /var/lib/locule/images, or a user\'s own below $XDG_DATA_HOME)' -r -F
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from tag" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from rm" -l images -d 'The store (default: $LOCULE_IMAGES, else /var/lib/locule/images, or a user\'s own below $XDG_DATA_HOME)' -r -F
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from rm" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from mount" -l images -d 'The store (default: $LOCULE_IMAGES, else /var/lib/locule/images, or a user\'s own below $XDG_DATA_HOME)' -r -F
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from mount" -l map -d 'Ids on the host that the image\'s ids from 0 on become' -r
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from mount" -l state -d 'Where what is written is kept (default: in the store)' -r -F
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from mount" -l read-only -d 'Mount without an upper directory'
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from mount" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from umount" -l images -d 'The store (default: $LOCULE_IMAGES, else /var/lib/locule/images, or a user\'s own below $XDG_DATA_HOME)' -r -F
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from umount" -l state -d 'Where what is written is kept (default: in the store)' -r -F
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from umount" -l keep -d 'Keep what was written'
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from umount" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from prune" -l images -d 'The store (default: $LOCULE_IMAGES, else /var/lib/locule/images, or a user\'s own below $XDG_DATA_HOME)' -r -F
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from prune" -s f -l format -d 'Form of the answer' -r -f -a "table\t''
+json\t''"
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from prune" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from verify" -l images -d 'The store (default: $LOCULE_IMAGES, else /var/lib/locule/images, or a user\'s own below $XDG_DATA_HOME)' -r -F
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from verify" -s f -l format -d 'Form of the answer' -r -f -a "table\t''
+json\t''"
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from verify" -s h -l help -d 'Print help'

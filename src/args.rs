@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Command};
 use locule_runtime::cgroup::Manager as Made;
-use locule_runtime::{Container, Error, Result, Store};
+use locule_runtime::{Container, Error, Result, Store, contract};
 use nix::errno::Errno;
 
 use crate::log::Format;
@@ -144,7 +144,7 @@ impl Globals {
     /// Loads the container called `id`.
     pub fn container(&self, id: &str) -> Result<Container> {
         // Without a root there is no container, and that is the word that callers look for.
-        self.store()?.ok_or_else(|| locule_runtime::state::absent(id))?.load(id)
+        self.store()?.ok_or_else(|| contract::absent(id))?.load(id)
     }
 
     /// Opens the state root for a verb that makes a container.
@@ -207,10 +207,7 @@ impl<'a> Flag<'a> {
     fn value(&self, words: &mut impl Iterator<Item = OsString>) -> Result<OsString> {
         match self.attached {
             Some(value) => Ok(OsString::from_vec(value.to_vec())),
-            // Podman looks for these words to learn whether an option exists.
-            None => words
-                .next()
-                .ok_or_else(|| Error::invalid(format!("flag needs an argument: -{}", self.name()))),
+            None => words.next().ok_or_else(|| contract::value_missing(&self.name())),
         }
     }
 

@@ -7,7 +7,7 @@ use std::ffi::OsString;
 
 use clap::error::{ContextKind, ContextValue};
 use clap::{Arg, ArgAction, ArgMatches, Command};
-use locule_runtime::{Error, Result};
+use locule_runtime::{Error, Result, contract};
 
 use crate::args::{self, First, Globals, Rewritten};
 use crate::commands;
@@ -103,8 +103,21 @@ pub const VERBS: &[&Verb] = &[
     &commands::checkpoint::VERB,
     &commands::restore::VERB,
     &commands::completion::VERB,
+    &commands::image::ls::VERB,
+    &commands::image::import::VERB,
+    &commands::image::inspect::VERB,
+    &commands::image::history::VERB,
+    &commands::image::tag::VERB,
+    &commands::image::rm::VERB,
+    &commands::image::mount::VERB,
+    &commands::image::umount::VERB,
+    &commands::image::prune::VERB,
+    &commands::image::verify::VERB,
     &commands::help::VERB,
 ];
+
+/// Words that stand before a verb of their own: what is done, and on what.
+pub const NOUNS: &[(&str, &str)] = &[("image", "Images: fetch, import, list, mount, export")];
 
 /// The global options, for help, manual and completions; `args::Globals::read` reads them.
 pub fn global_arguments() -> Vec<Arg> {
@@ -146,10 +159,22 @@ pub enum Asked {
 pub fn ask(first: First, words: impl Iterator<Item = OsString>) -> Result<Asked> {
     let name = match first {
         First::Help => return Ok(Asked::Text(help())),
-        First::Version => return Ok(Asked::Text(version())),
+        First::Version => {
+            return Ok(Asked::Text(contract::version(env!("CARGO_PKG_VERSION"), COMMIT, SPEC_VERSION)));
+        }
         First::Verb(name) => name,
     };
-    let verb = find(&name.to_string_lossy())?;
+    let mut words = words;
+    let mut name = name.to_string_lossy().into_owned();
+    if NOUNS.iter().any(|(noun, _)| *noun == name) {
+        match words.next() {
+            Some(word) if !word.to_string_lossy().starts_with('-') => {
+                name = format!("{name} {}", word.to_string_lossy());
+            }
+            _ => return Ok(Asked::Text(noun_help(&name))),
+        }
+    }
+    let verb = find(&name)?;
     let command = verb.command();
     match args::rewrite(&command, words, verb.ends_at_id)? {
         // Podman takes a successful `checkpoint --help` for support of checkpoints.
@@ -195,16 +220,6 @@ fn refusal(verb: &Verb, err: &clap::Error) -> Error {
     Error::invalid(format!("{}: {reason}: usage: locule {} {}", verb.name, verb.name, verb.usage))
 }
 
-/// `--version`, as runc prints it and dockerd parses it.
-fn version() -> String {
-    let mut text = format!("locule version {}\n", env!("CARGO_PKG_VERSION"));
-    if let Some(commit) = COMMIT {
-        text.push_str(&format!("commit: {commit}\n"));
-    }
-    text.push_str(&format!("spec: {SPEC_VERSION}\n"));
-    text
-}
-
 /// The commit that this was built from, where the build said so.
 pub const COMMIT: Option<&str> = option_env!("LOCULE_COMMIT");
 
@@ -220,12 +235,28 @@ pub fn help() -> String {
         .arg(switch("version", "Print the version").short('v'));
     let mut text = command.render_long_help().to_string();
     text.push_str("\nCommands:\n");
-    for verb in VERBS {
+    for verb in VERBS.iter().filter(|verb| !verb.name.contains(' ')) {
         text.push_str(&format!("  {:<12}{}\n", verb.name, verb.about));
+    }
+    for (noun, about) in NOUNS {
+        text.push_str(&format!("  {noun:<12}{about}\n"));
     }
     text.push_str(
         "\nlocule COMMAND --help tells more; so do the manual pages locule(1) and locule-COMMAND(1).\n",
     );
+    text
+}
+
+/// `locule NOUN --help`, or the noun alone.
+pub fn noun_help(noun: &str) -> String {
+    let mut text =
+        format!("Usage: locule [global options] {noun} COMMAND [options] [arguments]\n\nCommands:\n");
+    for verb in VERBS {
+        if let Some(name) = verb.name.strip_prefix(noun).and_then(|rest| rest.strip_prefix(' ')) {
+            text.push_str(&format!("  {name:<12}{}\n", verb.about));
+        }
+    }
+    text.push_str(&format!("\nlocule {noun} COMMAND --help tells more.\n"));
     text
 }
 

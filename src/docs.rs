@@ -124,10 +124,15 @@ fn options(command: Command, title: &str) -> String {
     String::from_utf8(text).unwrap().replacen(".SH OPTIONS", &format!(".SH \"{title}\""), 1)
 }
 
+/// `image pull` has the page locule-image-pull(1).
+fn page_name(verb: &Verb) -> String {
+    verb.name.replace(' ', "-")
+}
+
 fn page(verb: &Verb) -> String {
     let synopsis =
         vec![bold("locule"), roman(" [global options] "), bold(verb.name), roman(format!(" {}", verb.usage))];
-    let mut roff = head(&format!("locule-{}", verb.name), verb.about, synopsis);
+    let mut roff = head(&format!("locule-{}", page_name(verb)), verb.about, synopsis);
     paragraphs(&mut roff, if verb.details.is_empty() { verb.about } else { verb.details });
     let mut text = roff.to_roff();
     if verb.command().get_arguments().next().is_some() {
@@ -165,7 +170,7 @@ or two, and their values after a space or an equals sign.",
     section(&mut rest, "COMMANDS");
     for verb in VERBS {
         rest.control("TP", []);
-        rest.text([bold(format!("locule-{}", verb.name)), roman("(1)")]);
+        rest.text([bold(format!("locule-{}", page_name(verb))), roman("(1)")]);
         rest.text([roman(verb.about)]);
     }
     section(&mut rest, "EXIT STATUS");
@@ -192,19 +197,25 @@ or two, and their values after a space or an equals sign.",
 
 /// The whole tree of commands, which nothing but completions needs.
 fn tree() -> Command {
-    VERBS.iter().fold(
-        Command::new("locule")
-            .disable_help_subcommand(true)
-            .disable_help_flag(true)
-            .args(cli::global_arguments())
-            .arg(cli::switch("help", "Print help").short('h'))
-            .arg(cli::switch("version", "Print the version").short('v')),
-        |tree, verb| {
-            tree.subcommand(
-                verb.command().about(verb.about).arg(cli::switch("help", "Print help").short('h')),
-            )
-        },
-    )
+    let root = Command::new("locule")
+        .disable_help_subcommand(true)
+        .disable_help_flag(true)
+        .args(cli::global_arguments())
+        .arg(cli::switch("help", "Print help").short('h'))
+        .arg(cli::switch("version", "Print the version").short('v'));
+    let leaf = |verb: &Verb, name: &'static str| {
+        verb.command().name(name).about(verb.about).arg(cli::switch("help", "Print help").short('h'))
+    };
+    let root = VERBS
+        .iter()
+        .filter(|verb| !verb.name.contains(' '))
+        .fold(root, |root, verb| root.subcommand(leaf(verb, verb.name)));
+    cli::NOUNS.iter().fold(root, |root, (noun, about)| {
+        let verbs =
+            VERBS.iter().filter_map(|verb| Some((verb, verb.name.strip_prefix(noun)?.strip_prefix(' ')?)));
+        let noun = Command::new(*noun).about(*about).disable_help_subcommand(true).disable_help_flag(true);
+        root.subcommand(verbs.fold(noun, |noun, (verb, name)| noun.subcommand(leaf(verb, name))))
+    })
 }
 
 fn completion(generator: impl clap_complete::Generator) -> String {
@@ -221,7 +232,7 @@ fn files() -> Vec<(String, String)> {
         ("completions/_locule".to_owned(), completion(Zsh)),
         ("completions/locule.fish".to_owned(), completion(Fish)),
     ];
-    files.extend(VERBS.iter().map(|verb| (format!("man/locule-{}.1", verb.name), page(verb))));
+    files.extend(VERBS.iter().map(|verb| (format!("man/locule-{}.1", page_name(verb)), page(verb))));
     files
 }
 

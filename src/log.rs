@@ -1,15 +1,17 @@
 //! Where errors and warnings go: standard error and the file of `--log`, in the format of `--log-format`.
 //!
-//! Engines read that file: containerd takes the last record of level `error`, Podman parses the
-//! whole file as one JSON value. So an error is exactly one record, written by one write(2) to a
-//! descriptor opened for appending, and warnings stay out of a JSON file unless `--debug` asks.
+//! Engines read that file (`contract::log_record`). So an error is exactly one record, written by one write(2)
+//! to a descriptor opened for appending, and warnings stay out of a JSON file unless `--debug` asks.
 //! The file is opened only when there is something to write.
 
 use std::fmt;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
+
+use locule_runtime::contract;
+use locule_runtime::time::rfc3339_seconds;
 
 /// `--log-format`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -42,7 +44,7 @@ impl<'a> Log<'a> {
                 self.append(path, "error", message);
                 to_stderr(&plain("", message));
             }
-            None if self.format == Format::Json => to_stderr(&json("error", message, now())),
+            None if self.format == Format::Json => to_stderr(&json("error", message, SystemTime::now())),
             None => to_stderr(&plain("", message)),
         }
     }
@@ -53,7 +55,7 @@ impl<'a> Log<'a> {
             // An engine's channel for one error: see the head of this file.
             (_, Format::Json) if !self.debug => {}
             (Some(path), _) => self.append(path, "warning", message),
-            (None, Format::Json) => to_stderr(&json("warning", message, now())),
+            (None, Format::Json) => to_stderr(&json("warning", message, SystemTime::now())),
             (None, Format::Text) => to_stderr(&plain("warning: ", message)),
         }
     }
@@ -66,15 +68,15 @@ impl<'a> Log<'a> {
         let message = message.to_string();
         match (self.file, self.format) {
             (Some(path), _) => self.append(path, "debug", &message),
-            (None, Format::Json) => to_stderr(&json("debug", &message, now())),
+            (None, Format::Json) => to_stderr(&json("debug", &message, SystemTime::now())),
             (None, Format::Text) => to_stderr(&plain("debug: ", &message)),
         }
     }
 
     fn append(&self, path: &Path, level: &str, message: &str) {
         let record = match self.format {
-            Format::Json => json(level, message, now()),
-            Format::Text => text(level, message, now()),
+            Format::Json => json(level, message, SystemTime::now()),
+            Format::Text => text(level, message, SystemTime::now()),
         };
         let written = OpenOptions::new()
             .append(true)
@@ -97,53 +99,24 @@ fn plain(level: &str, message: &str) -> String {
     format!("locule: {level}{}\n", message.trim_end().replace('\n', " "))
 }
 
-fn json(level: &str, message: &str, seconds: u64) -> String {
-    let message = serde_json::Value::from(message);
-    format!("{{\"level\":\"{level}\",\"msg\":{message},\"time\":\"{}\"}}\n", rfc3339(seconds))
+fn json(level: &str, message: &str, time: SystemTime) -> String {
+    contract::log_record(level, message, &rfc3339_seconds(time))
 }
 
-fn text(level: &str, message: &str, seconds: u64) -> String {
+fn text(level: &str, message: &str, time: SystemTime) -> String {
     // JSON's escapes are those that logrus readers undo.
     let message = serde_json::Value::from(message);
-    format!("time=\"{}\" level={level} msg={message}\n", rfc3339(seconds))
-}
-
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
-
-/// UTC in RFC 3339, the only form that containerd's reader takes.
-fn rfc3339(seconds: u64) -> String {
-    let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    // Gregorian date from a day count: years begin in March, eras last 400 years.
-    let shifted = days + 719_468;
-    let era = shifted / 146_097;
-    let day_of_era = shifted % 146_097;
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", rest / 3600, rest / 60 % 60, rest % 60)
+    format!("time=\"{}\" level={level} msg={message}\n", rfc3339_seconds(time))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn dates_are_gregorian() {
-        assert_eq!(rfc3339(0), "1970-01-01T00:00:00Z");
-        assert_eq!(rfc3339(951_782_400), "2000-02-29T00:00:00Z");
-        assert_eq!(rfc3339(1_709_251_199), "2024-02-29T23:59:59Z");
-        assert_eq!(rfc3339(1_709_251_200), "2024-03-01T00:00:00Z");
-        assert_eq!(rfc3339(4_102_444_799), "2099-12-31T23:59:59Z");
-    }
+    use std::time::UNIX_EPOCH;
 
     #[test]
     fn records_have_the_engines_form() {
-        let record = json("error", "creating \"a\"\n: no", 0);
+        let record = json("error", "creating \"a\"\n: no", UNIX_EPOCH);
         assert_eq!(
             record,
             "{\"level\":\"error\",\"msg\":\"creating \\\"a\\\"\\n: no\",\"time\":\"1970-01-01T00:00:00Z\"}\n"
@@ -151,7 +124,7 @@ mod tests {
         let value: serde_json::Value = serde_json::from_str(&record).unwrap();
         assert_eq!(value["msg"], "creating \"a\"\n: no");
         assert_eq!(
-            text("error", "a \"b\"", 0),
+            text("error", "a \"b\"", UNIX_EPOCH),
             "time=\"1970-01-01T00:00:00Z\" level=error msg=\"a \\\"b\\\"\"\n"
         );
         assert_eq!(plain("", "a\nb\n"), "locule: a b\n");

@@ -23,7 +23,7 @@ use std::fs::OpenOptions;
 use std::os::fd::{AsFd, AsRawFd, IntoRawFd};
 use std::time::Instant;
 
-use locule_runtime::{Error, Kind};
+use locule_runtime::{Error, contract};
 use nix::fcntl::{FcntlArg, fcntl};
 
 use crate::args::Globals;
@@ -94,10 +94,5 @@ fn open_standard_descriptors() {
 
 /// The exit code of a failed call, as `locule(1)` lists them.
 fn failure(verb: Option<&Verb>, err: &Error) -> i32 {
-    match (verb, err.kind()) {
-        (Some(verb), Kind::CommandNotFound) if verb.becomes_workload => 127,
-        (Some(verb), Kind::NotExecutable) if verb.becomes_workload => 126,
-        (Some(verb), _) => verb.failure,
-        (None, _) => 1,
-    }
+    verb.map_or(1, |verb| contract::exit_code(err.kind(), verb.becomes_workload, verb.failure))
 }

@@ -12,6 +12,7 @@ use nix::sys::signal::Signal;
 
 use crate::attrs::rdt;
 use crate::cgroup::{self, Cgroup, Purpose};
+use crate::contract::{self, NOT_RUNNING};
 use crate::error::{Context, Error, Kind, Result};
 use crate::process::channel::{Channel, Message};
 use crate::process::create::DEATH;
@@ -117,15 +118,14 @@ impl Container {
 
     /// A pidfd of the living init.
     pub fn init(&self) -> Result<(i32, OwnedFd)> {
-        let gone = || Error::new(Kind::NotRunning, "container not running");
-        let init = self.state.init.as_ref().ok_or_else(gone)?;
+        let init = self.state.init.as_ref().ok_or_else(contract::not_running)?;
         let pidfd = match pidfd_open(init.pid) {
             Ok(fd) => fd,
-            Err(Errno::ESRCH | Errno::EINVAL) => return Err(gone()),
+            Err(Errno::ESRCH | Errno::EINVAL) => return Err(contract::not_running()),
             Err(errno) => return Err(errno).doing(|| format!("opening process {}", init.pid)),
         };
         // Only now is the number pinned: check that it still means the same process.
-        if init.alive() { Ok((init.pid, pidfd)) } else { Err(gone()) }
+        if init.alive() { Ok((init.pid, pidfd)) } else { Err(contract::not_running()) }
     }
 
     /// Opens the gate: returns once the workload is executed, or with the reason why it was not.
@@ -157,7 +157,7 @@ impl Container {
         let gone = |err: Error| match err.errno() {
             // Init was killed since the look at its status.
             Some(Errno::ECONNREFUSED | Errno::EPIPE | Errno::ECONNRESET) => {
-                Error::new(Kind::NotRunning, format!("{}: container not running", doing()))
+                contract::not_running().context(doing())
             }
             _ => err,
         };
@@ -207,7 +207,7 @@ impl Container {
         }
         let (_, pidfd) = self.init()?;
         match pidfd_signal(&pidfd, signal) {
-            Err(Errno::ESRCH) => Err(Error::new(Kind::NotRunning, "container not running")),
+            Err(Errno::ESRCH) => Err(contract::not_running()),
             other => other.doing(doing),
         }
     }
@@ -249,11 +249,7 @@ impl Container {
             Status::Running | Status::Created => self.needed_cgroup("pause")?.freeze(DEATH),
             status => Err(Error::new(
                 Kind::State,
-                format!(
-                    "cannot pause container {:?}: container not running, it is {}",
-                    self.state.id,
-                    status.word()
-                ),
+                format!("cannot pause container {:?}: {NOT_RUNNING}, it is {}", self.state.id, status.word()),
             )),
         }
     }
@@ -290,7 +286,7 @@ impl Container {
         if self.status()? == Status::Stopped {
             return Err(Error::new(
                 Kind::NotRunning,
-                format!("cannot update container {:?}: container not running", self.state.id),
+                format!("cannot update container {:?}: {NOT_RUNNING}", self.state.id),
             ));
         }
         let _lock = self.entry.lock()?;

@@ -9,6 +9,8 @@ use std::fmt;
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
+use crate::contract;
+
 /// Result with the crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -103,8 +105,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.doing)?;
         if let Some(errno) = self.errno() {
-            // Lower case as Go prints it: engines match `permission denied` and its like.
-            write!(f, ": {} ({errno:?})", errno.desc().to_lowercase())?;
+            write!(f, ": {} ({errno:?})", contract::reason(errno))?;
         }
         if let Some(hint) = &self.hint {
             write!(f, ": {hint}")?;

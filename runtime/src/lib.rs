@@ -7,6 +7,7 @@ pub mod attrs;
 pub mod cgroup;
 pub mod check;
 pub mod container;
+pub mod contract;
 pub mod error;
 pub mod plan;
 pub mod process;

@@ -18,6 +18,7 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 use serde::{Deserialize, Serialize};
 
 use crate::cgroup;
+use crate::contract::absent;
 use crate::error::{Context, Error, Kind, Result};
 use crate::spec::StringMap;
 use crate::sys::fs::{openat2, read_at};
@@ -365,11 +366,6 @@ impl Entry {
             Err(errno) => Err(errno).doing(|| format!("removing the start gate of container {:?}", self.id)),
         }
     }
-}
-
-/// The error for a container that is not there; `does not exist` is matched by engines.
-pub fn absent(id: &str) -> Error {
-    Error::new(Kind::NotFound, format!("container {id} does not exist"))
 }
 
 /// Ids are one path component of letters, digits and `_ + - .`, as runc's are.

@@ -5,15 +5,18 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// RFC 3339 in UTC with nanoseconds, as Go's `time.RFC3339Nano` reads it.
 pub fn rfc3339(time: SystemTime) -> String {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
+    format!("{}.{:09}Z", to_the_second(since.as_secs()), since.subsec_nanos())
+}
+
+/// RFC 3339 in UTC, to the second.
+pub fn rfc3339_seconds(time: SystemTime) -> String {
+    to_the_second(time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()) + "Z"
+}
+
+fn to_the_second(since: u64) -> String {
+    let (days, second) = (since / 86_400, since % 86_400);
     let (year, month, day) = civil(days as i64);
-    format!(
-        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:09}Z",
-        second / 3600,
-        second / 60 % 60,
-        second % 60,
-        since.subsec_nanos()
-    )
+    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}", second / 3600, second / 60 % 60, second % 60)
 }
 
 /// Days since 1970-01-01 as year, month, day of the proleptic Gregorian calendar.
@@ -41,9 +44,13 @@ mod tests {
         for (seconds, text) in [
             (0, "1970-01-01T00:00:00.000000000Z"),
             (951_782_400, "2000-02-29T00:00:00.000000000Z"),
+            (1_709_251_199, "2024-02-29T23:59:59.000000000Z"),
+            (1_709_251_200, "2024-03-01T00:00:00.000000000Z"),
             (4_102_444_799, "2099-12-31T23:59:59.000000000Z"),
         ] {
-            assert_eq!(rfc3339(UNIX_EPOCH + Duration::from_secs(seconds)), text);
+            let time = UNIX_EPOCH + Duration::from_secs(seconds);
+            assert_eq!(rfc3339(time), text);
+            assert_eq!(rfc3339_seconds(time), text.replace(".000000000", ""));
         }
     }
 }

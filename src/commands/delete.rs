@@ -3,7 +3,7 @@
 //! Owns nothing but the call.
 
 use clap::ArgMatches;
-use locule_runtime::Result;
+use locule_runtime::{Result, contract};
 
 use crate::args::Globals;
 use crate::cli::{Verb, given_id, id, switch};
@@ -32,7 +32,7 @@ fn run(globals: &Globals, matches: &ArgMatches, _out: &mut Out) -> Result<i32> {
     match globals.store()? {
         Some(store) => locule_runtime::delete(&store, id, force)?,
         None if force => {}
-        None => return Err(locule_runtime::state::absent(id)),
+        None => return Err(contract::absent(id)),
     }
     Ok(0)
 }

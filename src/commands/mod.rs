@@ -12,6 +12,7 @@ pub mod events;
 pub mod exec;
 pub mod features;
 pub mod help;
+pub mod image;
 pub mod kill;
 pub mod list;
 pub mod pause;

@@ -1,13 +1,14 @@
 //! Engines' own calls, word for word: argv, environment, working directory, descriptors.
 //!
 //! Owns one script an engine, after the sources of containerd's shim, conmon, Podman, CRI-O, dockerd,
-//! BuildKit and buildah. The engines themselves run in the VM lane.
+//! BuildKit and buildah: what `runtime/src/contract.rs` promises them. The engines themselves run in the VM lane.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
 use std::process::{Command, Stdio};
 
+use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -212,8 +213,11 @@ fn the_shims_errors() {
     let dir = bundle.path("").to_str().unwrap().to_owned();
     for (property, value, told) in [
         ("process.args", json!(["nowhere"]), "executable file not found in $PATH"),
-        ("process.cwd", json!("/nowhere"), "no such file or directory"),
+        ("process.cwd", json!("/proc/nowhere"), "no such file or directory"),
         ("root.path", json!("nowhere"), "no such file or directory"),
+        ("process.args", json!(["/bin/nowhere"]), "no such file or directory"),
+        ("process.args", json!(["/etc/passwd"]), "permission denied"),
+        ("process.args", json!(["/etc"]), "permission denied"),
     ] {
         let before = bundle.config().clone();
         bundle.set(property, value);
@@ -237,9 +241,29 @@ fn the_shims_errors() {
     let text = shim.fails(&["exec", "--process", "process.json", "--detach", "--pid-file", "e.pid", &id]);
     assert!(text.contains("executable file not found in $PATH"), "{text}");
     assert!(!bundle.path("e.pid").exists());
-    // A created or running one is not deleted without force, and says so.
+    // A running one is not deleted without force, and says so.
     assert!(shim.fails(&["delete", &id]).contains("not stopped"));
     shim.ok(&["delete", "--force", &id]);
+}
+
+#[test]
+fn the_shim_deletes_what_was_never_started() {
+    nix::sys::prctl::set_child_subreaper(true).unwrap();
+    let mut bundle = Bundle::new();
+    let leaks = Leaks::of(&bundle);
+    bundle.args(&["sleep", "1000"]);
+    let shim = Shim::new(&bundle);
+    let (id, dir) = (bundle.id(), bundle.path("").to_str().unwrap().to_owned());
+    // Clean-up comes before anything was made as well: there is no state root yet.
+    shim.ok(&["delete", "--force", id]);
+    let words = ["create", "--bundle", &dir, "--pid-file", "init.pid", "--no-pivot", "--no-new-keyring", id];
+    assert_eq!(ends(&mut shim.command(&words)), Some(0));
+    let init = pid_in(&bundle, "init.pid");
+    assert_eq!(shim.ok(&["ps", "--format", "json", id]), format!("[{init}]\n"));
+    shim.ok(&["delete", id]);
+    assert_eq!(waitpid(init, None).unwrap(), WaitStatus::Signaled(init, Signal::SIGKILL, false));
+    assert!(shim.fails(&["start", id]).contains("does not exist"));
+    leaks.none("by a container that was never started");
 }
 
 /// conmon: a subreaper without a terminal, `XDG_RUNTIME_DIR` its only word on where state lies.
@@ -352,6 +376,17 @@ fn cri_o() {
     exec.stdin(File::open(bundle.file("input", "through\n")).unwrap());
     let out = complete(&mut exec);
     assert_eq!((out.status, out.stdout.as_str()), (7, "through\n"));
+    for (args, code, told) in [
+        (json!(["nowhere"]), 127, "executable file not found in $PATH"),
+        (json!(["/bin/nowhere"]), 127, "no such file or directory"),
+        (json!(["/etc/passwd"]), 126, "permission denied"),
+        (json!(["/etc"]), 126, "permission denied"),
+    ] {
+        let process = json!({"args": args, "cwd": "/", "env": ["PATH=/bin"], "user": {"uid": 0, "gid": 0}});
+        bundle.file("exec-process", process.to_string());
+        let out = complete(&mut call(&["exec", "--process", "exec-process", id]));
+        assert_eq!((out.status, out.stderr.contains(told)), (code, true), "{}", out.stderr);
+    }
     let mut update = call(&["update", "--resources", "-", id]);
     update.stdin(File::open(bundle.file("resources", "{}")).unwrap());
     complete(&mut update).ok();
@@ -367,7 +402,12 @@ fn cri_o() {
 #[test]
 fn features_for_all() {
     let bundle = Bundle::new();
-    let out = complete(&mut bare(&bundle, &[], &["features"]));
+    // Without a right: the caller may be anybody.
+    let features = bare(&bundle, &[], &["features"]);
+    let mut command = Command::new("/usr/bin/setpriv");
+    command.args(["--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"]);
+    command.arg(features.get_program()).args(features.get_args()).env_clear().stdin(Stdio::null());
+    let out = complete(&mut command);
     assert_eq!((out.status, out.stderr.as_str()), (0, ""));
     let features: Value = serde_json::from_str(&out.stdout).unwrap();
     for version in ["ociVersionMin", "ociVersionMax"] {
@@ -381,13 +421,19 @@ fn features_for_all() {
     assert_eq!(features["linux"]["cgroup"]["v2"], true);
     assert_eq!(features["linux"]["seccomp"]["enabled"], true);
     assert!(features["hooks"].as_array().unwrap().contains(&json!("prestart")));
+    assert!(features["annotations"]["org.locule.version"].is_string());
+    assert!(!features["potentiallyUnsafeConfigAnnotations"].as_array().unwrap().is_empty());
 }
 
 #[test]
 fn dockerds_probe_and_wrapper() {
     let mut bundle = Bundle::new();
     let out = complete(&mut bare(&bundle, &[], &["--version"]));
-    assert!(out.ok().lines().next().unwrap().contains("version"));
+    let mut lines = out.ok().lines();
+    assert!(lines.next().unwrap().contains("version"));
+    if let Some(commit) = option_env!("LOCULE_COMMIT") {
+        assert_eq!(lines.next(), Some(format!("commit: {commit}").as_str()), "docker version shows it");
+    }
     // runtimeArgs make it a script.
     let root = bundle.root().to_str().unwrap().to_owned();
     let wrapper = bundle.program("locule", format!("#!/bin/sh\nexec {LOCULE} --debug \"$@\"\n"));

@@ -9,7 +9,6 @@
     reason = "a helper that cannot go on fails the test that called it"
 )]
 
-mod attacks;
 mod crash;
 mod engines;
 mod exec;

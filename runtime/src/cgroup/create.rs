@@ -128,7 +128,8 @@ fn create_at(root: OwnedFd, path: &Path, limits: &Limits) -> Result<New> {
         return Err(in_use(path));
     }
     if events.frozen {
-        let text = format!("container's cgroup {} is frozen: it, or one above it, is paused", path.display());
+        let text =
+            format!("container's cgroup unexpectedly frozen: {}, or one above it, is paused", path.display());
         return Err(Error::new(Kind::State, text).hint("resume the frozen cgroup first"));
     }
     Ok(New { fd, path: path.to_path_buf(), made })

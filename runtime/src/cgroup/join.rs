@@ -10,6 +10,7 @@ use nix::fcntl::{AtFlags, OFlag};
 use nix::unistd::{Gid, Uid, fchownat};
 
 use super::{Cgroup, fs, own_cgroup};
+use crate::contract::NOT_RUNNING;
 use crate::error::{Context, Error, Kind, Result};
 use crate::sys;
 
@@ -24,12 +25,12 @@ impl Cgroup {
     /// upper one takes no process any more.
     pub fn exec_fd(&self, inner: Option<&Path>, init: i32) -> Result<OwnedFd> {
         let doing =
-            |path: &Path| format!("opening cgroup {} below {}", path.display(), self.path().display());
+            |path: &Path| format!("adding pid to cgroup {} below {}", path.display(), self.path().display());
         let path = match inner {
             Some(inner) => {
                 if inner.components().any(|part| part == Component::ParentDir) {
                     return Err(Error::invalid(format!(
-                        "cgroup {:?} leads out of the container's",
+                        "bad sub cgroup path: {:?} leads out of the container's",
                         inner.display()
                     )));
                 }
@@ -89,7 +90,7 @@ pub(super) fn cgroup_of(pid: i32) -> Result<PathBuf> {
     let file = format!("/proc/{pid}/cgroup");
     match std::fs::read_to_string(&file) {
         Err(err) if matches!(err.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => {
-            Err(Error::new(Kind::NotRunning, format!("container not running (process {pid})")))
+            Err(Error::new(Kind::NotRunning, format!("{NOT_RUNNING} (process {pid})")))
         }
         other => own_cgroup(&other.doing(|| format!("reading {file}"))?),
     }

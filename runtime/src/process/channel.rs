@@ -194,6 +194,12 @@ impl Channel {
         err
     }
 
+    /// Tells why this process fails, and ends it.
+    pub fn give_up(&self, err: Error) -> ! {
+        let _ = self.send(&Message::Failed(err));
+        crate::sys::process::exit_now(1)
+    }
+
     /// Waits for the creator's go-ahead; its death ends this process quietly.
     pub fn await_word(&self, fits: fn(&Message) -> bool) -> Result<Message> {
         match self.recv()? {

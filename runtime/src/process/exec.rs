@@ -15,8 +15,9 @@ use super::run::attend;
 use super::seal::Seal;
 use super::workload::{Workload, own_root, place_fds};
 use super::{console, outside};
-use crate::attrs::{keyring, memory_policy, rlimits, sched};
+use crate::attrs::{caps, keyring, memory_policy, rlimits, sched};
 use crate::container::Container;
+use crate::contract::NOT_RUNNING;
 use crate::error::{Context, Error, Kind, Result};
 use crate::plan::ProcessPlan;
 use crate::plan::namespaces::{self, MOUNT, PID, USER};
@@ -174,8 +175,14 @@ pub fn exec(container: &Container, mut request: ExecRequest) -> Result<Executed>
             return Err(err);
         }
     };
-    let exit =
-        if request.detach { None } else { Some(attend(pid, &pidfd, master, None).inspect_err(|_| kill())?) };
+    if request.detach {
+        return Ok(Executed { exit: None, warnings });
+    }
+    // It stays for as long as the workload, and has nothing to do but to pass things on.
+    let exit = caps::keep_kill_alone()
+        .and_then(|()| attend(pid, &pidfd, master, None))
+        .inspect_err(|_| kill())
+        .map(Some)?;
     Ok(Executed { exit, warnings })
 }
 
@@ -302,7 +309,7 @@ fn join_error(errno: Errno) -> Error {
 fn enter_error(errno: Errno, doing: &str) -> Error {
     let err = Error::sys(errno, doing);
     match errno {
-        Errno::ENODEV | Errno::ENOENT => err.with_kind(Kind::NotRunning).hint("container not running"),
+        Errno::ENODEV | Errno::ENOENT => err.with_kind(Kind::NotRunning).hint(NOT_RUNNING),
         Errno::EAGAIN => err.hint("the container's limit of processes is reached"),
         Errno::EACCES => {
             err.hint("the caller's cgroup lies outside of what is delegated to this user: call from within")
@@ -320,18 +327,14 @@ fn step_between(joining: &Joining<'_>) -> ! {
         });
     match result {
         Ok(()) => process::exit_now(0),
-        Err(err) => {
-            let _ = joining.channel.send(&Message::Failed(err));
-            process::exit_now(1)
-        }
+        Err(err) => joining.channel.give_up(err),
     }
 }
 
 /// Runs in the clone: joins the rest and becomes the workload, or tells why not and ends.
 fn main(joining: &Joining<'_>, left: u64) -> ! {
     let Err(err) = set_up(joining, left);
-    let _ = joining.channel.send(&Message::Failed(err));
-    process::exit_now(1)
+    joining.channel.give_up(err)
 }
 
 fn set_up(joining: &Joining<'_>, left: u64) -> Result<std::convert::Infallible> {
@@ -339,6 +342,8 @@ fn set_up(joining: &Joining<'_>, left: u64) -> Result<std::convert::Infallible> 
     joining.seal.close_copy();
     process::set_parent_death_signal(libc::SIGKILL).doing(|| "tying the process to its creator")?;
     process::reset_signals();
+    // It is the caller's, and none of the container's business.
+    process::forget_environment();
     let in_user_namespace = joining.flags & USER != 0;
     if left & USER != 0 || !in_user_namespace {
         // Else the step between has done it.
@@ -389,9 +394,17 @@ fn set_up(joining: &Joining<'_>, left: u64) -> Result<std::convert::Infallible> 
         preserve_fds: joining.preserved.len() as u32,
         proc: &proc,
         channel,
+        gate: None,
     };
+    // It closes what is owned above, so that no failure may lead back there.
+    let Err(err) = go_on(&workload);
+    channel.give_up(err)
+}
+
+/// The workload's attributes and the program.
+fn go_on(workload: &Workload<'_>) -> Result<std::convert::Infallible> {
     let (program, env) = workload.prepare()?;
     process::set_parent_death_signal(0).doing(|| "untying the process from its creator")?;
-    channel.send(&Message::Ready)?;
-    Err(workload.execute(&program, &env))
+    workload.channel.send(&Message::Ready)?;
+    Err(workload.execute(&program, &env, || Ok(())))
 }

@@ -52,8 +52,7 @@ pub struct Handover<'a> {
 /// Runs in the clone: becomes the workload, or tells why not and ends.
 pub fn main(handover: &Handover<'_>) -> ! {
     let Err(err) = set_up(handover);
-    let _ = handover.channel.send(&Message::Failed(err));
-    process::exit_now(1)
+    handover.channel.give_up(err)
 }
 
 /// The step between creator and init, where joining and making namespaces needs two clones.
@@ -68,11 +67,10 @@ pub fn step_between(handover: &Handover<'_>, flags: u64) -> ! {
             Cloned::Parent(pid, _) => handover.channel.send(&Message::Init(pid)),
         }
     });
-    if let Err(err) = result {
-        let _ = handover.channel.send(&Message::Failed(err));
-        process::exit_now(1);
+    match result {
+        Ok(()) => process::exit_now(0),
+        Err(err) => handover.channel.give_up(err),
     }
-    process::exit_now(0)
 }
 
 fn join_in_between(handover: &Handover<'_>) -> Result<()> {
@@ -135,6 +133,8 @@ fn set_up(handover: &Handover<'_>) -> Result<Never> {
     handover.seal.close_copy();
     process::set_parent_death_signal(libc::SIGKILL).doing(|| "tying init to its creator")?;
     process::reset_signals();
+    // It is the caller's, and init may wait at the gate for long.
+    process::forget_environment();
     if !plan.new_user_namespace() {
         // Before anything is joined (CVE-2016-9962). With a user namespace to come the creator must
         // still write the maps, which an undumpable process's files would not let it if not root.
@@ -191,6 +191,8 @@ fn set_up(handover: &Handover<'_>) -> Result<Never> {
         channel.send(&Message::RunHooks)?;
         channel.await_word(|word| matches!(word, Message::HooksDone))?;
     }
+    // As runc: the working directory of these is the root to be.
+    nix::unistd::fchdir(root.as_fd()).doing(|| "changing to the container's root")?;
     hooks::run("createContainer", &plan.hooks.create_container, &inside_state(handover, "creating"))?;
     root::restrict(&root, plan, prepared)?;
     root::enter(&root, plan, inherited.as_ref())?;
@@ -218,7 +220,16 @@ fn set_up(handover: &Handover<'_>) -> Result<Never> {
         preserve_fds: handover.preserved.len() as u32,
         proc: &proc,
         channel,
+        gate: handover.gate,
     };
+    // It closes what is owned above, so that no failure may lead back there.
+    let Err(err) = go_on(handover, &workload);
+    channel.give_up(err)
+}
+
+/// The workload's attributes, the creator's consent, the gate, the program.
+fn go_on(handover: &Handover<'_>, workload: &Workload<'_>) -> Result<Never> {
+    let Handover { plan, channel, .. } = handover;
     let (program, env) = workload.prepare()?;
     // Before the last word, since the creator may end right after its answer; until that answer
     // end-of-file tells of its death.
@@ -226,8 +237,11 @@ fn set_up(handover: &Handover<'_>) -> Result<Never> {
     channel.send(&Message::Ready)?;
     channel.await_word(|word| matches!(word, Message::Proceed))?;
     let go = || {
-        hooks::run("startContainer", &plan.hooks.start_container, &inside_state(handover, "created"))?;
-        Err(workload.execute(&program, &env))
+        let hooks = || match &plan.hooks.start_container[..] {
+            [] => Ok(()),
+            hooks => hooks::run_start_container(hooks, &inside_state(handover, "created"), &env),
+        };
+        Err(workload.execute(&program, &env, hooks))
     };
     match handover.gate {
         Some(gate) => wait_at_gate(gate, handover.preserved.len() as u32, go),
@@ -253,14 +267,16 @@ fn leave_mount_namespace(handover: &Handover<'_>) -> Result<OwnedFd> {
 /// The creator is gone by now. A connection that closes without a word was a `start` that died
 /// before it said go: the gate is gone with it, and so is the container.
 fn wait_at_gate(gate: &OwnedFd, preserved: u32, go: impl FnOnce() -> Result<Never>) -> Result<Never> {
-    // The creator sees end-of-file at once, however long this process waits here, and who gets hold
-    // of it in the container finds no descriptor of the host (CVE-2024-21626).
-    process::close_all_but(3 + preserved, gate.as_fd()).doing(|| "closing the runtime's descriptors")?;
+    // The creator sees end-of-file at once, however long this process waits here.
+    process::close_all_but(3 + preserved, &[gate.as_fd()]).doing(|| "closing the runtime's descriptors")?;
+    // The first process of a pid namespace ignores what it does not handle: a container that was not started yet
+    // can be told to end all the same. execve(2) puts them back.
+    process::end_on(&[libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT]);
     let starter = Channel::over(socket::accept(gate).doing(|| "waiting for start")?);
+    process::reset_signals();
     starter.await_word(|word| matches!(word, Message::Proceed))?;
     let Err(err) = go();
-    let _ = starter.send(&Message::Failed(err));
-    process::exit_now(1)
+    starter.give_up(err)
 }
 
 /// Joins the network namespace that the creator has made meanwhile.

@@ -10,7 +10,8 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag};
 use nix::sys::stat::{FileStat, fstat};
 
-use crate::error::{Context, Error, Kind, Result};
+use crate::contract;
+use crate::error::{Context, Error, Result};
 use crate::sys::clone::{pidfd_open, pidfd_signal};
 use crate::sys::fs::{namespace_above, openat2};
 
@@ -22,7 +23,7 @@ impl Members {
     /// Those of the pid namespace of process `init`.
     pub fn of(init: i32) -> Result<Members> {
         namespace(init).map(Members).map_err(|errno| match errno {
-            Errno::ENOENT | Errno::ESRCH => Error::new(Kind::NotRunning, "container not running"),
+            Errno::ENOENT | Errno::ESRCH => contract::not_running(),
             errno => Error::sys(errno, format!("opening the pid namespace of process {init}")),
         })
     }
@@ -80,6 +81,7 @@ fn has(own: &FileStat, pid: i32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Kind;
 
     #[test]
     fn own_process_is_a_member_of_its_namespace() {

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use crate::contract;
 use crate::error::{Context, Error, Result};
 use crate::plan::ProcessPlan;
 use crate::report::{self, Status};
@@ -91,7 +92,7 @@ pub fn forget_pid(file: &Path, pid: i32) {
 /// Writes the pid file, digits only, and sends the pidfd, where the caller asked for them.
 pub fn tell_pid(file: Option<&Path>, pidfd_socket: Option<&Path>, pid: i32, pidfd: &OwnedFd) -> Result<()> {
     if let Some(path) = file {
-        write_atomic(path, pid.to_string().as_bytes())?;
+        write_atomic(path, contract::pid_file(pid).as_bytes())?;
     }
     if let Some(path) = pidfd_socket {
         let doing = || format!("sending the pidfd to {}", path.display());

@@ -4,7 +4,8 @@
 //! the root; nothing here looks at a path of the host except the place of the root itself.
 
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -19,6 +20,7 @@ use crate::error::{Context, Error, Result};
 use crate::plan::Plan;
 use crate::plan::mounts::{DeviceNode, MountOp, What};
 use crate::plan::namespaces::MOUNT;
+use crate::procfs::Proc;
 use crate::rootfs::{self, Root};
 use crate::sys::clone;
 use crate::sys::fs::{cstring, openat2, read_at};
@@ -28,6 +30,8 @@ use crate::sys::mount::{
 };
 use crate::sys::process::{fs_magic, mknodat, umask};
 
+/// `SYSFS_MAGIC` (linux/magic.h).
+const SYSFS_MAGIC: i64 = 0x6265_6572;
 const CGROUP_MOUNT: &str = "/sys/fs/cgroup";
 
 /// Options that mount(2) takes as flags for any file system, with or without an effect.
@@ -58,12 +62,12 @@ pub fn build(plan: &Plan, prepared: &Prepared, join_network: &mut dyn FnMut() ->
 
     // Modes of directories and nodes are meant to the bit.
     let old_mask = umask(0);
-    for (op, source) in plan.mounts.iter().zip(&prepared.sources) {
+    for ((op, source), maps) in plan.mounts.iter().zip(&prepared.sources).zip(&prepared.maps) {
         if !joined && matches!(&op.what, What::FileSystem { kind, .. } if kind.as_c_str() == c"sysfs") {
             join_network()?;
             joined = true;
         }
-        make_mount(&root, op, source.as_ref(), plan).map_err(|err| {
+        make_mount(&root, op, (source.as_ref(), maps.as_ref()), plan).map_err(|err| {
             err.context(format_args!("mounting {} on {}", name_of(op), op.destination.display()))
         })?;
     }
@@ -107,14 +111,19 @@ fn name_of(op: &MountOp) -> String {
     }
 }
 
-fn make_mount(root: &Root, op: &MountOp, source: Option<&Source>, plan: &Plan) -> Result<()> {
+fn make_mount(
+    root: &Root,
+    op: &MountOp,
+    (source, maps): (Option<&Source>, Option<&OwnedFd>),
+    plan: &Plan,
+) -> Result<()> {
     match (&op.what, source) {
         (What::Bind { .. }, Some(source)) => {
             let place = place(root, &op.destination, source.is_dir)?.0;
             attach(&source.mount, &place).doing(|| "attaching")
         }
         (What::Bind { source, recursive }, None) => {
-            let source = binds::source_in_root(plan, root, op, source, *recursive)?;
+            let source = binds::source_in_root(plan, root, op, source, *recursive, maps)?;
             let place = place(root, &op.destination, source.is_dir)?.0;
             attach(&source.mount, &place).doing(|| "attaching")
         }
@@ -143,13 +152,27 @@ fn place(root: &Root, destination: &Path, dir: bool) -> Result<(OwnedFd, bool)> 
             }
             Ok((fd, true))
         }
+        Err(Errno::ENOENT) if strict => {
+            root.make_dir(destination)?;
+            // Once more, as a link may have come there meanwhile, which making it has followed.
+            let made = root.resolve_without_links(destination, OFlag::O_DIRECTORY);
+            made.map(|made| (made, false)).map_err(link_error)
+        }
         Err(Errno::ENOENT) if dir => Ok((root.make_dir(destination)?, false)),
         Err(Errno::ENOENT) => Ok((root.make_file(destination)?, false)),
-        Err(errno @ (Errno::ELOOP | Errno::ENOTDIR)) if strict => {
-            Err(Error::sys(errno, "opening the destination")
-                .hint("it must be a directory of the image, not a link"))
-        }
+        Err(errno) if strict => Err(link_error(errno)),
         Err(errno) => Err(errno).doing(|| "opening the destination"),
+    }
+}
+
+/// Why the place of one of the kernel's own file systems cannot be used.
+fn link_error(errno: Errno) -> Error {
+    let err = Error::sys(errno, "opening the destination");
+    match errno {
+        Errno::ELOOP | Errno::ENOTDIR => {
+            err.hint("it must be mounted on ordinary directory of the image, not on a link")
+        }
+        _ => err,
     }
 }
 
@@ -312,23 +335,32 @@ fn make_node(dir: &OwnedFd, node: &DeviceNode) -> Result<()> {
     let name = cstring(name).doing(|| "reading the name")?;
     match mknodat(dir, &name, node.mode, node.dev) {
         Ok(()) if node.uid == 0 && node.gid == 0 => return Ok(()),
-        Ok(()) => {}
-        // What the image has there serves if it is that very device, and nothing else.
-        Err(Errno::EEXIST) => {
-            let fd =
-                openat2(dir, Path::new(&*name.to_string_lossy()), OFlag::O_PATH | OFlag::O_NOFOLLOW, 0, 0)
-                    .doing(|| "looking at what is there")?;
-            let stat = fstat(&fd).doing(|| "looking at what is there")?;
-            if stat.st_rdev != node.dev || stat.st_mode & libc::S_IFMT != node.mode & libc::S_IFMT {
-                return Err(Error::invalid("the image has something else there"));
-            }
-            fchmodat(dir, &*name, Mode::from_bits_truncate(node.mode), FchmodatFlags::FollowSymlink)
-                .doing(|| "setting its mode")?;
-        }
+        Ok(()) | Err(Errno::EEXIST) => {}
         Err(errno) => return Err(errno).doing(|| "making the node"),
     }
+    // What the image has there serves if it is that very device, and nothing else. From here on it is
+    // held: its name may mean a file of the host by now, in a directory that others can write.
+    let doing = || "looking at what is there";
+    let name = Path::new(std::ffi::OsStr::from_bytes(name.to_bytes()));
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW;
+    let held = openat2(dir, name, flags, 0, libc::RESOLVE_BENEATH).doing(doing)?;
+    let stat = fstat(&held).doing(doing)?;
+    if stat.st_rdev != node.dev || stat.st_mode & libc::S_IFMT != node.mode & libc::S_IFMT {
+        return Err(Error::invalid("the image has something else there"));
+    }
     let (uid, gid) = (Uid::from_raw(node.uid), Gid::from_raw(node.gid));
-    fchownat(dir, &*name, Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW).doing(|| "setting its owner")
+    if (stat.st_uid, stat.st_gid) != (node.uid, node.gid) {
+        fchownat(&held, "", Some(uid), Some(gid), AtFlags::AT_EMPTY_PATH).doing(|| "setting its owner")?;
+    }
+    if stat.st_mode & 0o7777 == node.mode & 0o7777 {
+        return Ok(());
+    }
+    // The one way to a mode by an O_PATH descriptor before fchmodat2(2) (6.6).
+    let (proc, link) = (Proc::new(), format!("self/fd/{}", held.as_raw_fd()));
+    let mode = Mode::from_bits_truncate(node.mode);
+    proc.root()
+        .and_then(|proc| fchmodat(proc, link.as_str(), mode, FchmodatFlags::FollowSymlink))
+        .doing(|| "setting its mode")
 }
 
 fn make_link(root: &Root, link: &Path, target: &str) -> Result<()> {
@@ -348,6 +380,9 @@ fn make_link(root: &Root, link: &Path, target: &str) -> Result<()> {
 
 /// Covers masked paths and makes read-only what shall be; ends with the root itself.
 pub fn restrict(root: &Root, plan: &Plan, prepared: &Prepared) -> Result<()> {
+    // As runc and crun: images and pods name working directories that nobody made. Where it cannot be
+    // made, entering it says so.
+    let _ = root.make_dir(plan.process.cwd());
     for op in &plan.mounts {
         let new = matches!(op.what, What::FileSystem { .. }) && op.destination == Path::new("/dev");
         if new && op.attr.set & attr::RDONLY != 0 {
@@ -356,12 +391,10 @@ pub fn restrict(root: &Root, plan: &Plan, prepared: &Prepared) -> Result<()> {
             set_attr(&place, false, &MountAttr { set: attr::RDONLY, ..MountAttr::default() }).doing(doing)?;
         }
     }
+    let mut kernels = kernels_own(root, plan)?;
     for path in &plan.readonly_paths {
         let doing = || format!("making {} read-only", path.display());
-        let place = match root.resolve(path, OFlag::empty()) {
-            Err(Errno::ENOENT | Errno::ENOTDIR) => continue,
-            other => other.doing(doing)?,
-        };
+        let Some(place) = restricted(root, &mut kernels, path).doing(doing)? else { continue };
         let copy = clone_tree(&place, c"", true).doing(doing)?;
         set_attr(&copy, true, &MountAttr { set: attr::RDONLY, ..MountAttr::default() }).doing(doing)?;
         attach(&copy, &place).doing(doing)?;
@@ -373,10 +406,7 @@ pub fn restrict(root: &Root, plan: &Plan, prepared: &Prepared) -> Result<()> {
     );
     for path in &plan.masked_paths {
         let doing = || format!("masking {}", path.display());
-        let place = match root.resolve(path, OFlag::empty()) {
-            Err(Errno::ENOENT | Errno::ENOTDIR) => continue,
-            other => other.doing(doing)?,
-        };
+        let Some(place) = restricted(root, &mut kernels, path).doing(doing)? else { continue };
         if !rootfs::is_dir(&place).doing(doing)? {
             file.attach(&place).doing(doing)?;
             continue;
@@ -393,6 +423,49 @@ pub fn restrict(root: &Root, plan: &Plan, prepared: &Prepared) -> Result<()> {
         set_attr(root, false, &attrs).doing(|| "making the root read-only")?;
     }
     Ok(())
+}
+
+/// What is mounted on /proc and /sys, if it is the kernel's own, by descriptor.
+type Kernels = Vec<(&'static Path, Root)>;
+
+/// The procfs and sysfs that were mounted on /proc and /sys.
+///
+/// Who shares the root could move them aside, so that masks missed them: what is restricted below
+/// these places is looked for in them, and they must still be there (CVE-2019-19921).
+fn kernels_own(root: &Root, plan: &Plan) -> Result<Kernels> {
+    const KINDS: [(&str, &CStr, i64); 2] =
+        [("/proc", c"proc", libc::PROC_SUPER_MAGIC), ("/sys", c"sysfs", SYSFS_MAGIC)];
+    let mut found = Vec::new();
+    for (place, wanted, magic) in KINDS {
+        let place = Path::new(place);
+        let last = plan.mounts.iter().rev().find_map(|op| match &op.what {
+            What::Remount { .. } => None,
+            what => (op.destination == place).then_some(what),
+        });
+        let Some(What::FileSystem { kind, .. }) = last else { continue };
+        if kind.as_c_str() != wanted {
+            continue;
+        }
+        let doing = || format!("looking at {}", place.display());
+        let own = root.resolve_without_links(place, OFlag::O_DIRECTORY).doing(doing)?;
+        if fs_magic(&own).doing(doing)? != magic {
+            return Err(Error::invalid(format!("{}: what was mounted there is gone", doing())));
+        }
+        found.push((place, Root::new(own)));
+    }
+    Ok(found)
+}
+
+/// The place to restrict, if the container has it.
+fn restricted(root: &Root, kernels: &mut Kernels, path: &Path) -> nix::Result<Option<OwnedFd>> {
+    // What covers one of them as a whole is what counts from then on.
+    kernels.retain(|(at, _)| !at.starts_with(path));
+    let below = kernels.iter().find_map(|(at, own)| Some((own, path.strip_prefix(at).ok()?)));
+    let (root, path) = below.unwrap_or((root, path));
+    match root.resolve(path, OFlag::empty()) {
+        Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
+        other => other.map(Some),
+    }
 }
 
 /// One mount that hides many places, and whether it is attached yet.
@@ -413,6 +486,38 @@ impl Cover {
     }
 }
 
+/// Takes every whole procfs and sysfs of the host's away.
+///
+/// Below a root that was not pivoted they stay mounted, and the kernel lets a user namespace inside mount a fresh one
+/// without masks as long as one is visible (mount_namespaces(7), `mnt_already_visible`).
+fn uncover_nothing(rootfs: &Path) -> Result<()> {
+    let doing = || "taking the host's procfs and sysfs away";
+    let table = read_at(AT_FDCWD, "/proc/self/mountinfo").doing(doing)?;
+    let places: Vec<PathBuf> = table.lines().filter_map(whole_kernel_fs).collect();
+    for place in places.iter().rev().filter(|place| !place.starts_with(rootfs)) {
+        match nix::mount::umount2(place, nix::mount::MntFlags::MNT_DETACH) {
+            // Locked by a user namespace further out: covered instead.
+            Err(Errno::EINVAL | Errno::EPERM) => {
+                mount(Some("tmpfs"), place, Some("tmpfs"), MsFlags::empty(), None::<&str>).doing(doing)?;
+            }
+            // It went with one above it.
+            Err(Errno::ENOENT) => {}
+            other => other.doing(doing)?,
+        }
+    }
+    Ok(())
+}
+
+/// The mount point in a line of mountinfo (proc(5)) if a whole procfs or sysfs is mounted there.
+fn whole_kernel_fs(line: &str) -> Option<PathBuf> {
+    let (mount, source) = line.split_once(" - ")?;
+    let mut fields = mount.split(' ').skip(3);
+    let (root, place) = (fields.next()?, fields.next()?);
+    let kind = source.split(' ').next()?;
+    let whole = root == "/" && matches!(kind, "proc" | "sysfs");
+    whole.then(|| PathBuf::from(place.replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\")))
+}
+
 /// Makes the root the process's and the mount namespace's own, and lets go of the host's.
 ///
 /// With `inherited`, the mount namespace of the runtime that the container shall live in, a copy of
@@ -429,6 +534,8 @@ pub fn enter(root: &Root, plan: &Plan, inherited: Option<&OwnedFd>) -> Result<()
     fchdir(root.as_fd()).doing(doing)?;
     if plan.no_pivot {
         // On a ramfs there is nothing that can be pivoted away: the root is moved over it instead.
+        uncover_nothing(&plan.rootfs)?;
+        fchdir(root.as_fd()).doing(doing)?;
         mount(Some("."), "/", None::<&str>, MsFlags::MS_MOVE, None::<&str>).doing(doing)?;
         nix::unistd::chroot(".").doing(doing)?;
     } else {

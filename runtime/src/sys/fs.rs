@@ -1,6 +1,7 @@
 //! Files by descriptor: openat2(2), small reads and whole writes.
 
 use std::ffi::CString;
+use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -65,6 +66,21 @@ pub fn read_at(dir: impl AsFd, name: impl AsRef<Path>) -> nix::Result<String> {
         }
     }
     String::from_utf8(text).map_err(|_| Errno::EILSEQ)
+}
+
+/// As [`read_at`] for a file that others made: reads `limit` bytes at most, and from a regular file
+/// only (`EINVAL`), so that neither a FIFO nor a device can hold or fill this process.
+pub fn read_limited(dir: impl AsFd, name: impl AsRef<Path>, limit: usize) -> nix::Result<String> {
+    let fd = openat2(dir, name, OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY, 0, 0)?;
+    if nix::sys::stat::fstat(&fd)?.st_mode & libc::S_IFMT != libc::S_IFREG {
+        return Err(Errno::EINVAL);
+    }
+    let mut text = Vec::new();
+    std::fs::File::from(fd)
+        .take(limit as u64)
+        .read_to_end(&mut text)
+        .map_err(|err| Errno::from_raw(err.raw_os_error().unwrap_or(libc::EIO)))?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
 /// Opens the existing file `name` below `dir` and writes `text` with one write(2), as kernel files want.

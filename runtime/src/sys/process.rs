@@ -34,8 +34,12 @@ pub fn inheritable(fd: impl AsFd, first: i32) -> nix::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(copy) })
 }
 
-/// dup2(2) onto a fixed number, without close-on-exec.
+/// dup2(2) onto a fixed number, without close-on-exec, also where it has that number already.
 pub fn dup_to(fd: impl AsFd, number: i32) -> nix::Result<()> {
+    if fd.as_fd().as_raw_fd() == number {
+        // SAFETY: changes a flag of an open descriptor.
+        return Errno::result(unsafe { libc::fcntl(number, libc::F_SETFD, 0) }).map(drop);
+    }
     // SAFETY: replaces `number`, which the caller gives up.
     Errno::result(unsafe { libc::dup2(fd.as_fd().as_raw_fd(), number) }).map(drop)
 }
@@ -68,6 +72,25 @@ pub fn execveat(fd: impl AsFd, argv: &[CString], env: &[CString]) -> Errno {
         )
     };
     Errno::last()
+}
+
+/// Overwrites the environment that this process was executed with, in its own memory.
+///
+/// It stays there, and in /proc/PID/environ, until the next execve(2). `std::env` finds nothing after this.
+pub fn forget_environment() {
+    unsafe extern "C" {
+        static environ: *const *mut libc::c_char;
+    }
+    // SAFETY: a NULL-terminated vector of NUL-terminated strings in this process's own stack area or
+    // heap; this process has one thread, and nothing that it does later looks at them.
+    unsafe {
+        let mut entry = environ;
+        while !entry.is_null() && !(*entry).is_null() {
+            let length = libc::strlen(*entry);
+            std::ptr::write_bytes(*entry, 0, length);
+            entry = entry.add(1);
+        }
+    }
 }
 
 /// _exit(2): ends this process without running destructors or flushing what the parent will flush.
@@ -122,6 +145,18 @@ pub fn reset_signals() {
         let mut none: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+    }
+}
+
+/// Has each of `signals` end this process, with 128 and its number as exit code.
+pub fn end_on(signals: &[i32]) {
+    extern "C" fn end(signal: i32) {
+        // SAFETY: async-signal-safe; ends the process.
+        unsafe { libc::_exit(128 + signal) }
+    }
+    for signal in signals {
+        // SAFETY: the handler calls _exit(2) alone.
+        unsafe { libc::signal(*signal, end as *const () as libc::sighandler_t) };
     }
 }
 
@@ -184,18 +219,19 @@ pub fn set_domain_name(name: &str) -> nix::Result<()> {
     Errno::result(unsafe { libc::setdomainname(name.as_ptr().cast(), name.len()) }).map(drop)
 }
 
-/// close_range(2) of all descriptors from `first` on but `kept`; what [`close_for_good`] says holds for each.
-pub fn close_all_but(first: u32, kept: std::os::fd::BorrowedFd<'_>) -> nix::Result<()> {
-    let kept = kept.as_raw_fd() as u32;
-    let close = |from: u32, to: u32| {
-        if from > to {
-            return Ok(());
+/// close_range(2) of all descriptors from `first` on but those `kept`; what [`close_for_good`] says holds for each.
+pub fn close_all_but(first: u32, kept: &[std::os::fd::BorrowedFd<'_>]) -> nix::Result<()> {
+    let mut kept: Vec<u32> = kept.iter().map(|fd| fd.as_raw_fd() as u32).collect();
+    kept.sort_unstable();
+    let mut from = first;
+    for end in kept.into_iter().chain([u32::MAX]) {
+        if from < end {
+            // SAFETY: by contract no owner of these is dropped or used again in this process.
+            Errno::result(unsafe { libc::syscall(libc::SYS_close_range, from, end - 1, 0) })?;
         }
-        // SAFETY: by contract no owner of these is dropped or used again in this process.
-        Errno::result(unsafe { libc::syscall(libc::SYS_close_range, from, to, 0) }).map(drop)
-    };
-    close(first, kept.saturating_sub(1))?;
-    close(first.max(kept + 1), u32::MAX)
+        from = from.max(end.saturating_add(1));
+    }
+    Ok(())
 }
 
 /// close(2) of a descriptor whose owner will never run again in this process.

@@ -198,6 +198,12 @@ as_user_file() {
         -E RUNTIME="$RUNTIME" -E SUITE="${SUITE-}" -E TEST="${TEST-}" -- "$(readlink -f "$0")"
 }
 
+# guide NAME: runs docs/guides/NAME.md; the whole of a file of the suite `guides`
+guide() {
+    is_locule || skip_all "the guide names locule"
+    python3 /locule/tests/vm/lib/guide.py "/locule/docs/guides/$1.md" && FINISHED=yes
+}
+
 finish() {
     local id
     # A file, because `check NAME start ...` starts it in a subshell.

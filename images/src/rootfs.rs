@@ -1,0 +1,298 @@
+//! Root file systems: shared layers below, an own upper directory above, mounted by descriptor.
+//!
+//! Owns overlayfs's options and the state directory of a mount. Layers are never written; for a
+//! user namespace they are idmapped, so no file changes its owner.
+
+use std::ffi::CString;
+use std::fs::{self, File, OpenOptions};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::mount::{MntFlags, umount2};
+
+use crate::digest::Digest;
+use crate::error::{Context, Error, Kind, Result};
+use crate::host;
+use crate::store::{Store, encode};
+use crate::sys::fs::{IN_ROOT, cstring, openat2};
+use crate::sys::{mount, userns};
+use crate::unpack::Options;
+
+/// Whose ids the files have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Map {
+    /// What 0 in the image is on the host.
+    pub first: u32,
+    /// How many ids.
+    pub count: u32,
+}
+
+impl Map {
+    /// Reads `FIRST:COUNT`.
+    pub fn parse(text: &str) -> Result<Map> {
+        text.split_once(':')
+            .and_then(|(first, count)| Some(Map { first: first.parse().ok()?, count: count.parse().ok()? }))
+            .filter(|map| map.count > 0 && map.first.checked_add(map.count).is_some())
+            .ok_or_else(|| {
+                Error::invalid(format!("the map {text:?} is not FIRST:COUNT, such as 100000:65536"))
+            })
+    }
+}
+
+/// A root file system to be mounted.
+#[derive(Debug, Clone)]
+pub struct Rootfs {
+    /// The image: a name in the store, or `host`.
+    pub image: String,
+    /// Where the upper directories are; kept over reboots, removed with the root file system.
+    pub state: PathBuf,
+    /// Idmapped layers, for a user namespace.
+    pub map: Option<Map>,
+    /// Without an upper directory: nothing can be written.
+    pub read_only: bool,
+}
+
+/// One overlay: layers, the topmost first, and the directory with its `upper` and `work`.
+struct Overlay<'a> {
+    lowers: &'a [PathBuf],
+    state: &'a Path,
+}
+
+impl Rootfs {
+    /// The state directory that a mount on `target` has if nobody says another.
+    pub fn default_state(store: &Store, target: &Path) -> PathBuf {
+        let name = encode(&target.to_string_lossy());
+        let name = if name.len() > 200 { Digest::of(name.as_bytes()).hex().to_owned() } else { name };
+        store.root().join("mounts").join(name)
+    }
+
+    /// Mounts it on the directory `target`.
+    pub fn mount(&self, store: &Store, target: &Path) -> Result<()> {
+        let doing = || format!("mounting {} on {}", self.image, target.display());
+        let share = store.share()?;
+        make_dir(&self.state)?;
+        let place = File::open(target).map(OwnedFd::from).doing(doing)?;
+        let userns = match self.map {
+            Some(map) => Some(
+                userns::mapped(map.first, map.count)
+                    .doing(|| "making a user namespace for idmapped layers")
+                    .map_err(|err| err.context(doing()))?,
+            ),
+            None => None,
+        };
+        let act = || {
+            if self.image == host::NAME {
+                return self.mount_host(&place, target, userns.as_ref());
+            }
+            let image = store.find(&self.image)?;
+            let diff_ids = &image.config.rootfs.diff_ids;
+            store.pin(&self.state, diff_ids)?;
+            let lowers = store.layers(diff_ids)?;
+            self.overlay(&Overlay { lowers: &lowers, state: &self.state }, userns.as_ref(), &place)
+        };
+        let done = act().map_err(|err| err.context(doing()));
+        drop(share);
+        done
+    }
+
+    /// The host's own system: what it is made of, each below an upper directory of its own.
+    fn mount_host(&self, place: &OwnedFd, target: &Path, userns: Option<&OwnedFd>) -> Result<()> {
+        let skeleton = self.state.join("skeleton");
+        let system = host::System::of(Path::new("/"));
+        if !skeleton.is_dir() {
+            system.make_skeleton(&skeleton)?;
+        }
+        self.overlay(&Overlay { lowers: &[skeleton], state: &self.state }, userns, place)?;
+        // What is mounted, not what it is mounted on.
+        let root = File::open(target).map(OwnedFd::from).doing(|| format!("opening {}", target.display()))?;
+        let mounted = system.trees.iter().try_for_each(|tree| {
+            let place =
+                openat2(root.as_fd(), tree.as_bytes(), OFlag::O_PATH | OFlag::O_DIRECTORY, 0, IN_ROOT)
+                    .doing(|| format!("opening /{tree} of the new root"))?;
+            let state = self.state.join("trees").join(encode(tree));
+            self.overlay(&Overlay { lowers: &[Path::new("/").join(tree)], state: &state }, userns, &place)
+        });
+        if mounted.is_err() {
+            let _ = umount2(target, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW);
+        }
+        mounted
+    }
+
+    fn overlay(&self, overlay: &Overlay<'_>, userns: Option<&OwnedFd>, place: &OwnedFd) -> Result<()> {
+        make_dir(overlay.state)?;
+        let mut trees = Vec::new();
+        for lower in overlay.lowers {
+            let doing = || format!("opening the layer {}", lower.display());
+            trees.push(match userns {
+                Some(userns) => {
+                    let path = path_c(lower)?;
+                    let tree = mount::clone_tree(nix::fcntl::AT_FDCWD, &path).doing(doing)?;
+                    mount::set_idmap(&tree, userns)
+                        .map_err(|errno| Error::sys(errno, format!("mapping the ids of {}", lower.display())))
+                        .map_err(|err| match err.errno() {
+                            Some(Errno::EINVAL | Errno::EOPNOTSUPP) => {
+                                err.hint("its file system has no idmapped mounts in this kernel")
+                            }
+                            _ => err,
+                        })?;
+                    tree
+                }
+                None => File::open(lower).map(OwnedFd::from).doing(doing)?,
+            });
+        }
+        let upper = if self.read_only { None } else { Some(self.upper(overlay)?) };
+        // Without an upper directory, two layers are the least.
+        let empty = overlay.state.join("empty");
+        if upper.is_none() && trees.len() < 2 {
+            make_dir(&empty)?;
+            trees.push(
+                File::open(&empty).map(OwnedFd::from).doing(|| format!("opening {}", empty.display()))?,
+            );
+        }
+        let mounted = match self.create(&trees, upper.as_ref()) {
+            // Before 6.15 overlayfs takes no detached mounts: give them a place for a moment.
+            Err(err) if userns.is_some() && err.errno() == Some(Errno::EINVAL) => {
+                self.create_attached(overlay, &trees, upper.as_ref())?
+            }
+            other => other?,
+        };
+        mount::attach(&mounted, place).doing(|| "attaching it")
+    }
+
+    /// Makes and opens `upper` and `work`.
+    fn upper(&self, overlay: &Overlay<'_>) -> Result<(OwnedFd, OwnedFd)> {
+        let (upper, work) = (overlay.state.join("upper"), overlay.state.join("work"));
+        if !upper.is_dir() {
+            // The root directory of what is seen is this one: it takes after the topmost layer's.
+            let top = overlay.lowers.first().map_or_else(|| overlay.state.to_owned(), Clone::clone);
+            let meta = fs::metadata(&top).doing(|| format!("looking at {}", top.display()))?;
+            make_dir(&work)?;
+            make_dir(&upper)?;
+            use std::os::unix::fs::{MetadataExt, chown};
+            let owner = |id: u32| self.map.map_or(id, |map| map.first.saturating_add(id));
+            if nix::unistd::geteuid().is_root() {
+                chown(&upper, Some(owner(meta.uid())), Some(owner(meta.gid())))
+                    .doing(|| format!("setting the owner of {}", upper.display()))?;
+            }
+            fs::set_permissions(&upper, meta.permissions())
+                .doing(|| format!("setting the mode of {}", upper.display()))?;
+        }
+        let open = |path: &Path| {
+            OpenOptions::new()
+                .read(true)
+                .custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW)
+                .open(path)
+                .map(OwnedFd::from)
+                .doing(|| format!("opening {}", path.display()))
+        };
+        Ok((open(&upper)?, open(&work)?))
+    }
+
+    fn create(&self, lowers: &[OwnedFd], upper: Option<&(OwnedFd, OwnedFd)>) -> Result<OwnedFd> {
+        let doing = || "making the overlay".to_owned();
+        let ctx = mount::fsopen(c"overlay").doing(doing)?;
+        let by_fd = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
+        let set = |key: &std::ffi::CStr, value: &str| {
+            let value = CString::new(value).map_err(|_| Errno::EINVAL)?;
+            mount::set_string(&ctx, key, &value)
+        };
+        let configure = || {
+            set(c"source", "locule")?;
+            let each = lowers.iter().try_for_each(|lower| set(c"lowerdir+", &by_fd(lower)));
+            match each {
+                // Before 6.7 all of them are one text, which fsconfig(2) limits to 255 bytes.
+                Err(Errno::EINVAL) => {
+                    let all: Vec<String> = lowers.iter().map(by_fd).collect();
+                    set(c"lowerdir", &all.join(":"))?;
+                }
+                other => other?,
+            }
+            if let Some((upper, work)) = upper {
+                set(c"upperdir", &by_fd(upper))?;
+                set(c"workdir", &by_fd(work))?;
+            }
+            // What is written above must be whole, so that it can become a layer.
+            set(c"redirect_dir", "off")?;
+            set(c"metacopy", "off")?;
+            set(c"index", "off")?;
+            if Options::here().userxattr {
+                mount::set_flag(&ctx, c"userxattr")?;
+            }
+            let attrs = if self.map.is_some() { mount::NODEV } else { 0 };
+            let attrs = if upper.is_none() { attrs | mount::RDONLY } else { attrs };
+            mount::create(&ctx, attrs)
+        };
+        configure().map_err(|errno| {
+            let err = Error::sys(errno, doing());
+            match mount::message(&ctx) {
+                Some(said) => err.hint(said),
+                None => err,
+            }
+        })
+    }
+
+    fn create_attached(
+        &self,
+        overlay: &Overlay<'_>,
+        trees: &[OwnedFd],
+        upper: Option<&(OwnedFd, OwnedFd)>,
+    ) -> Result<OwnedFd> {
+        let mut places = Vec::new();
+        let mut attached = Vec::new();
+        let mut act = || {
+            for (i, tree) in trees.iter().enumerate() {
+                let path = overlay.state.join(format!("lower-{i}"));
+                make_dir(&path)?;
+                let doing = || format!("attaching a layer to {}", path.display());
+                let place = File::open(&path).map(OwnedFd::from).doing(doing)?;
+                mount::attach(tree, &place).doing(doing)?;
+                places.push(path.clone());
+                attached.push(File::open(&path).map(OwnedFd::from).doing(doing)?);
+            }
+            self.create(&attached, upper)
+        };
+        let made = act();
+        for path in places {
+            let _ = umount2(&path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW);
+            let _ = fs::remove_dir(&path);
+        }
+        made
+    }
+}
+
+/// Unmounts what is on `target`; with `keep`, the upper directories stay.
+pub fn umount(store: &Store, target: &Path, state: &Path, keep: bool) -> Result<()> {
+    let doing = || format!("unmounting {}", target.display());
+    umount2(target, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW).map_err(|errno| match errno {
+        Errno::EINVAL => Error::new(Kind::NotFound, format!("{}: nothing is mounted there", doing())),
+        errno => Error::sys(errno, doing()),
+    })?;
+    if keep { Ok(()) } else { remove(store, state) }
+}
+
+/// Removes the state of a root file system and lets its layers go.
+pub fn remove(store: &Store, state: &Path) -> Result<()> {
+    let doing = || format!("removing {}", state.display());
+    if let (Some(parent), Some(name)) = (state.parent(), state.file_name()) {
+        let parent = File::open(parent).doing(doing)?;
+        let name = std::os::unix::ffi::OsStrExt::as_bytes(name);
+        crate::unpack::tree::remove_all(parent.as_fd(), name, 0).doing(doing)?;
+    }
+    store.unpin(state)
+}
+
+fn make_dir(path: &Path) -> Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .doing(|| format!("making {}", path.display()))
+}
+
+fn path_c(path: &Path) -> Result<CString> {
+    cstring(std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str()))
+        .doing(|| format!("opening {}", path.display()))
+}
