@@ -9,7 +9,7 @@ export LOCULE_COMMIT ?= $(shell git describe --always --dirty --abbrev=12 2>/dev
 target  := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 binary  := target/$(target)/release/locule
 
-.PHONY: help run test test-host test-conformance test-bats test-vm bench check docs install man uninstall need-build need-test release
+.PHONY: help run test test-host test-conformance test-bats test-vm bench check miri docs install man uninstall need-build need-test release
 .PHONY: fuzz fuzz-long need-fuzz soak faults
 
 help: ## List the targets
@@ -61,12 +61,15 @@ soak: need-test ## A hundred callers for ten minutes (SOAK_SECONDS); the host la
 bench: release ## Measure against other runtimes
 	benches/run
 
-check: need-build ## Format, lints, documentation, licences and advisories
+check: need-build ## Format, lints, documentation, unsafe code counted, licences and advisories
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps
-	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny check; \
-	else echo "cargo-deny is not installed: licences and advisories were not checked"; fi
+	tools/unsafe-count --check
+	@tools/deny
+
+miri: ## Run the parsing and planning tests in Miri, which needs a nightly toolchain
+	@tools/miri
 
 docs: need-build ## Write man/ and completions/ anew from the declarations
 	LOCULE_WRITE_DOCS=1 $(CARGO) test --bin locule docs

@@ -446,3 +446,15 @@ fn a_destination_may_begin_with_the_roots_own_path() {
     bundle.mount(&inside, "bind", "data", &["bind"]).script("cat /mnt/file");
     assert_eq!(bundle.run().ok(), "seen");
 }
+
+#[test]
+fn a_file_on_a_directory_is_told_as_that() {
+    for (destination, source, words) in [
+        ("/etc", "config.json", ["/etc", "not a directory (ENOTDIR)", "the source is a file"]),
+        ("/etc/passwd", "rootfs", ["/etc/passwd", "not a directory (ENOTDIR)", "the destination a file"]),
+    ] {
+        let mut bundle = Bundle::new();
+        bundle.mount(destination, "bind", source, &["bind"]).run().refused_with(&words);
+        bundle.assert_gone();
+    }
+}

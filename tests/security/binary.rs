@@ -18,7 +18,7 @@ fn binary() -> (Vec<u8>, u64, i64, i64) {
 /// CVE-2019-5736: a workload that is the runtime itself, by /proc/self/exe, and init overwriting
 /// what enters for as long as it is there.
 ///
-/// Without sealing (`ensure` returning at once) the first exec is caught: OPENED is the host's file.
+/// Without sealing (`ensure` returning at once) this fails: the file is the host's.
 #[test]
 fn the_binary_cannot_be_reached_by_its_own_processes() {
     let mut bundle = Bundle::new();
@@ -69,7 +69,7 @@ fn the_copy_that_enters_is_sealed() {
 }
 
 /// CVE-2019-5736: while init waits for start, and while an exec is on its way, /proc/PID/exe is the
-/// copy: seen from the host, by root, it is on a read-only overlay or a sealed memfd.
+/// copy, and cannot be opened for writing by root of the host. Fails without sealing.
 #[test]
 fn what_waits_inside_is_a_copy() {
     let mut bundle = Bundle::new();

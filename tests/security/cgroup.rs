@@ -21,7 +21,7 @@ fn mapped(bundle: &mut Bundle) {
 }
 
 /// CVE-2023-25809: without a cgroup namespace a mapped root finds its cgroup read-only, even where the
-/// document asks for a writable one.
+/// document asks for a writable one and the tree's owner is that root. Fails without the seal on it.
 #[test]
 fn without_a_cgroup_namespace_nothing_can_be_written() {
     for options in [&["ro"][..], &["rw"], &[]] {

@@ -65,7 +65,7 @@ fn a_working_directory_outside_for_create() {
 /// CVE-2024-21626, attack 3: the program itself is named by way of a descriptor, which execve(2)
 /// follows while descriptors that are only closed on execution are still open.
 ///
-/// With `CLOSE_RANGE_CLOEXEC` in the place of closing, `exec` runs the host's program by number 4.
+/// With `CLOSE_RANGE_CLOEXEC` in the place of closing, as it was once, the host's program ran.
 #[test]
 fn a_program_outside() {
     let mut bundle = Bundle::new();

@@ -86,7 +86,8 @@ fn mapped(bundle: &mut Bundle) {
 
 /// CVE-2016-9962: an exec that is stalled at its very last call, with the workload's ids and
 /// capabilities, cannot be traced or looked into by the container's root; and holds nothing of the
-/// host's. With `set_undumpable` taken out of `exec`, the first case fails with all of `PEEK`'s lines.
+/// host's. With `set_undumpable` taken out, the first case fails with all
+/// of `PEEK`'s lines; in a user namespace the change of ids makes the process undumpable once more.
 #[test]
 fn a_stalled_exec() {
     for user in [false, true] {
@@ -142,7 +143,7 @@ pub fn assert_no_secret(dir: &str) {
 }
 
 /// What waits between create and start, in a pid namespace (and a user namespace) that it shares
-/// with a running container: that one's root cannot look into it.
+/// with a running container: that one's root cannot look into it. Fails without `set_undumpable`.
 #[test]
 fn an_init_at_the_gate() {
     for user in [false, true] {
@@ -214,7 +215,8 @@ fn peek_from(first: &mut Bundle, second: &Bundle) -> String {
 }
 
 /// CAP_SYS_PTRACE in the host's own user namespace is the right to look into everything that is seen,
-/// undumpable or not; what waits has forgotten the caller's environment even so.
+/// undumpable or not; what waits has forgotten the caller's environment even so. Fails without
+/// `forget_environment`.
 #[test]
 fn nothing_is_left_to_see() {
     let (mut first, mut second) = pod(false);

@@ -75,6 +75,21 @@ fn exec_keeps_no_rights() {
     assert_eq!(fs::read_to_string(&out).unwrap(), "up\ntold\n");
 }
 
+/// CVE-2016-10124: input can be pushed into the caller's terminal (`TIOCSTI`) by who has it as the
+/// controlling one: workloads are in a session of their own, which has no terminal but its own.
+#[test]
+fn sessions_are_their_own() {
+    let mut bundle = Bundle::new();
+    // Number, session and terminal of proc_pid_stat(5).
+    let script = "read -r self name state parent group session terminal rest </proc/$$/stat
+        echo $((session == self)) $terminal";
+    bundle.script(script);
+    assert_eq!(bundle.run().ok(), "1 0");
+    bundle.up();
+    assert_eq!(bundle.exec(script).ok(), "1 0");
+    assert_eq!(bundle.exec_with(&["--user", "5:5"], &["sh", "-c", script]).ok(), "1 0");
+}
+
 /// No environment of the caller's is seen by the workload, by init while it waits, or by a hook.
 #[test]
 fn the_callers_environment() {

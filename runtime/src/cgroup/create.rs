@@ -154,7 +154,7 @@ fn make_dirs(made: &mut Made, path: &Path) -> nix::Result<()> {
 
 /// Sees to it that the cgroup has every controller that the tree has. What the limits need must be
 /// there; the others serve statistics and may fail.
-fn enable_controllers(
+pub(super) fn enable_controllers(
     root: BorrowedFd<'_>,
     leaf: BorrowedFd<'_>,
     path: &Path,

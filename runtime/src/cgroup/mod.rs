@@ -211,9 +211,15 @@ impl Scope {
             return Err(Error::new(crate::Kind::System, text).hint("did it end, or was it moved meanwhile?"));
         }
         let record = Record { manager: Manager::Systemd { user }, path: found, unit: Some(unit) };
-        Cgroup::open(&mount, &record)?.ok_or_else(|| {
+        let cgroup = Cgroup::open(&mount, &record)?.ok_or_else(|| {
             Error::new(crate::Kind::System, format!("cgroup {} is gone", record.path.display()))
-        })
+        })?;
+        if !user {
+            // systemd hands on what it manages itself, and knows no hugetlb, rdma and misc.
+            let root = fs::open_mount(&mount)?;
+            create::enable_controllers(root.as_fd(), cgroup.as_fd(), cgroup.path(), &Limits::default())?;
+        }
+        Ok(cgroup)
     }
 }
 

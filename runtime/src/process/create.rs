@@ -446,12 +446,26 @@ impl Attempt<'_> {
     /// What to say of an init that ended without a word: mostly the limits were too tight.
     fn death(&self) -> Error {
         let err = Error::new(Kind::System, "the container's init died while it was being set up");
-        match self.cgroup.as_ref().and_then(|cgroup| cgroup.memory_events().ok()) {
-            Some(events) if events.oom_kill > 0 => {
+        match self.cgroup.as_ref().map(Cgroup::memory_events) {
+            Some(Ok(events)) if events.oom_kill > 0 => {
                 err.hint("it was killed for lack of memory: raise linux.resources.memory.limit")
+            }
+            // systemd removes a scope, and what it counted, with its last process.
+            Some(Err(_)) if self.limits_memory() && self.was_killed() => {
+                err.hint("it was killed, most likely for lack of memory: raise linux.resources.memory.limit")
             }
             _ => err.hint("look for its reason in the kernel's log"),
         }
+    }
+
+    fn limits_memory(&self) -> bool {
+        self.outside.limits.controllers().any(|name| name == "memory")
+    }
+
+    /// Whether init, which has ended, ended by SIGKILL.
+    fn was_killed(&self) -> bool {
+        let Some((pid, _)) = &self.pidfd else { return false };
+        matches!(clone::wait(*pid), Ok(clone::Exit::Signal(libc::SIGKILL)))
     }
 
     fn undo(self, store: &Store) {

@@ -78,7 +78,8 @@ pub fn send_filter(
     let message =
         ProcessState { oci_version: &state.oci_version, fds: ["seccompFd"], pid, metadata, state: inner };
     let text = serde_json::to_vec(&message).doing(doing)?;
-    let sock = socket::connect_stream(path).doing(doing)?;
+    let sock = socket::connect_stream(path)
+        .doing(|| format!("failed to connect with seccomp agent {}", path.display()))?;
     socket::send(&sock, &text, &[fd.as_fd()]).doing(doing)
 }
 

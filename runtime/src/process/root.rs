@@ -120,12 +120,12 @@ fn make_mount(
     match (&op.what, source) {
         (What::Bind { .. }, Some(source)) => {
             let place = place(root, &op.destination, source.is_dir)?.0;
-            attach(&source.mount, &place).doing(|| "attaching")
+            attach_source(source, &place)
         }
         (What::Bind { source, recursive }, None) => {
             let source = binds::source_in_root(plan, root, op, source, *recursive, maps)?;
             let place = place(root, &op.destination, source.is_dir)?.0;
-            attach(&source.mount, &place).doing(|| "attaching")
+            attach_source(&source, &place)
         }
         (What::FileSystem { kind, source, options, copy_up }, _) => {
             file_system(root, op, kind, source, options, *copy_up, plan)
@@ -133,6 +133,19 @@ fn make_mount(
         (What::Cgroup, _) => cgroup(root, op, plan),
         (What::Remount { bind, options }, _) => remount(root, op, *bind, options),
     }
+}
+
+/// Attaches a bind's source. A file on a directory or the other way round is mere EINVAL to the kernel.
+fn attach_source(source: &Source, place: &OwnedFd) -> Result<()> {
+    attach(&source.mount, place).map_err(|errno| match rootfs::is_dir(place) {
+        Ok(true) if !source.is_dir => {
+            Error::sys(Errno::ENOTDIR, "attaching").hint("the source is a file, the destination a directory")
+        }
+        Ok(false) if source.is_dir => {
+            Error::sys(Errno::ENOTDIR, "attaching").hint("the source is a directory, the destination a file")
+        }
+        _ => Error::sys(errno, "attaching"),
+    })
 }
 
 /// The place to mount on, made where missing, and whether it was there.

@@ -30,9 +30,9 @@ podman_cgroup() {
     echo "/sys/fs/cgroup${path%/container}"
 }
 
-# podman_image NAME: loads busybox under that name
+# podman_image NAME: loads busybox under that name, without a tag
 podman_image() {
-    python3 /locule/tests/vm/lib/image.py "$WORK/image.tar" "$1" && pod load --quiet --input "$WORK/image.tar"
+    python3 /locule/tests/vm/lib/image.py "$WORK/image.tar" "$1:latest" && pod load --quiet --input "$WORK/image.tar"
     rm -f "$WORK/image.tar"
 }
 

@@ -48,7 +48,7 @@ main=$(systemctl show -P MainPID containerd)
 # Descriptors of the daemon; mounts, cgroups and processes of the machine.
 counts() {
     echo "$(ls /proc/"$main"/fd | wc -l) $(wc -l </proc/self/mountinfo) $(find /sys/fs/cgroup -type d | wc -l)" \
-        "$(pgrep -c -f -- 'containerd-shim|locule|runc|test-many')"
+        "$(pgrep -c '^(containerd-shim|ctr|locule|runc)')"
 }
 one() {
     run --rm --rootfs "$root" "test-many-$1" true >>"$WORK/many" 2>&1

@@ -79,7 +79,7 @@ is "is clean, below the time-out" "$(property Result) $(property ExecMainStatus)
 is "nothing of it is left" "$(pod ps --all --quiet; ls -d "/sys/fs/cgroup$cgroup" 2>/dev/null)" ""
 
 # The same split without Quadlet, with limits.
-is "--cgroups=split in a service" "$(transient --quiet --wait --pipe --collect -p Delegate=yes --unit test-split \
+is "--cgroups=split in a service" "$(transient --quiet --wait --pipe --collect --expand-environment=no -p Delegate=yes --unit test-split \
     -E CONTAINERS_CONF_OVERRIDE="$CONTAINERS_CONF_OVERRIDE" podman "${podman_options[@]}" run --rm --network none \
     --cgroups=split --cgroupns=host --memory 100m -v /sys/fs/cgroup:/host:ro --rootfs "$root" \
     sh -c 'p=$(cut -c 4- /proc/self/cgroup); cat "/host$p/memory.max"; echo "${p##*.service/}" | cut -c -15' </dev/null)" \
