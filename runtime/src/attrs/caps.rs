@@ -255,7 +255,7 @@ mod tests {
         spec.inheritable = list(&["CAP_KILL"]);
         let (plan, warnings) = plan(Some(&spec)).unwrap();
         assert_eq!(plan.ambient, 1 << 5);
-        assert!(warnings[0].contains("ignoring CAP_CHOWN:"), "{warnings:?}");
+        assert!(warnings[0].contains("capability CAP_CHOWN:"), "{warnings:?}");
     }
 
     #[test]
