@@ -105,4 +105,5 @@ need-fuzz: need-build
 	@tools/need g++
 
 need-test: need-build
+	@tools/need skopeo umoci docker-registry zstd
 	@tools/need procps util-linux busybox-static man-db strace iproute2 nftables containernetworking-plugins uidmap dbus-daemon e2fsprogs python3

@@ -181,27 +181,57 @@ complete -c locule -n "__fish_locule_using_subcommand restore" -l no-pivot -d 'M
 complete -c locule -n "__fish_locule_using_subcommand restore" -s h -l help -d 'Print help'
 complete -c locule -n "__fish_locule_using_subcommand completion" -s h -l help -d 'Print help'
 complete -c locule -n "__fish_locule_using_subcommand help" -s h -l help -d 'Print help'
-complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls import inspect history tag rm mount umount prune verify" -f -a "ls" -d 'List images'
-complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls import inspect history tag rm mount umount prune verify" -f -a "import" -d 'Take an image or a root file system from a file'
-complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls import inspect history tag rm mount umount prune verify" -f -a "inspect" -d 'Print what is known of an image, as JSON'
-complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls import inspect history tag rm mount umount prune verify" -f -a "history" -d 'Print how an image\'s layers came to be, the topmost first'
-complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls import inspect history tag rm mount umount prune verify" -f -a "tag" -d 'Give an image another name'
-complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls import inspect history tag rm mount umount prune verify" -f -a "rm" -d 'Remove images'
-complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls import inspect history tag rm mount umount prune verify" -f -a "mount" -d 'Mount an image as a root file system'
-complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls import inspect history tag rm mount umount prune verify" -f -a "umount" -d 'Unmount an image'
-complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls import inspect history tag rm mount umount prune verify" -f -a "prune" -d 'Remove what no image and no mounted root file system needs'
-complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls import inspect history tag rm mount umount prune verify" -f -a "verify" -d 'Check the store for damage'
+complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls pull push import save build inspect history tag rm mount umount commit prune verify" -f -a "ls" -d 'List images'
+complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls pull push import save build inspect history tag rm mount umount commit prune verify" -f -a "pull" -d 'Fetch an image from a registry'
+complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls pull push import save build inspect history tag rm mount umount commit prune verify" -f -a "push" -d 'Send an image to a registry'
+complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls pull push import save build inspect history tag rm mount umount commit prune verify" -f -a "import" -d 'Take an image or a root file system from a file'
+complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls pull push import save build inspect history tag rm mount umount commit prune verify" -f -a "save" -d 'Write images to an archive'
+complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls pull push import save build inspect history tag rm mount umount commit prune verify" -f -a "build" -d 'Build an image from a distribution\'s packages'
+complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls pull push import save build inspect history tag rm mount umount commit prune verify" -f -a "inspect" -d 'Print what is known of an image, as JSON'
+complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls pull push import save build inspect history tag rm mount umount commit prune verify" -f -a "history" -d 'Print how an image\'s layers came to be, the topmost first'
+complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls pull push import save build inspect history tag rm mount umount commit prune verify" -f -a "tag" -d 'Give an image another name'
+complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls pull push import save build inspect history tag rm mount umount commit prune verify" -f -a "rm" -d 'Remove images'
+complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls pull push import save build inspect history tag rm mount umount commit prune verify" -f -a "mount" -d 'Mount an image as a root file system'
+complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls pull push import save build inspect history tag rm mount umount commit prune verify" -f -a "umount" -d 'Unmount an image'
+complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls pull push import save build inspect history tag rm mount umount commit prune verify" -f -a "commit" -d 'Make an image of what was changed in a mounted one'
+complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls pull push import save build inspect history tag rm mount umount commit prune verify" -f -a "prune" -d 'Remove what no image and no mounted root file system needs'
+complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls pull push import save build inspect history tag rm mount umount commit prune verify" -f -a "verify" -d 'Check the store for damage'
 complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from ls" -l images -d 'The store (default: $LOCULE_IMAGES, else /var/lib/locule/images, or a user\'s own below $XDG_DATA_HOME)' -r -F
 complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from ls" -s f -l format -d 'Form of the answer' -r -f -a "table\t''
 json\t''"
 complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from ls" -s q -l quiet -d 'Print names only'
 complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from ls" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from pull" -l images -d 'The store (default: $LOCULE_IMAGES, else /var/lib/locule/images, or a user\'s own below $XDG_DATA_HOME)' -r -F
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from pull" -l platform -d 'Which of several platforms (default: this machine\'s)' -r
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from pull" -l authfile -d 'Credentials (default: as containers-auth.json(5))' -r -F
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from pull" -l policy -d 'What may be taken (default: as containers-policy.json(5))' -r -F
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from pull" -l timeout -d 'How long a registry may be silent' -r
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from pull" -l tries -d 'Attempts of one request' -r
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from pull" -s q -l quiet -d 'Draw no progress bar'
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from pull" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from push" -l images -d 'The store (default: $LOCULE_IMAGES, else /var/lib/locule/images, or a user\'s own below $XDG_DATA_HOME)' -r -F
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from push" -l authfile -d 'Credentials (default: as containers-auth.json(5))' -r -F
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from push" -l timeout -d 'How long a registry may be silent' -r
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from push" -l tries -d 'Attempts of one request' -r
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from push" -s q -l quiet -d 'Draw no progress bar'
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from push" -s h -l help -d 'Print help'
 complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from import" -l images -d 'The store (default: $LOCULE_IMAGES, else /var/lib/locule/images, or a user\'s own below $XDG_DATA_HOME)' -r -F
 complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from import" -l platform -d 'Which of several platforms (default: this machine\'s)' -r
 complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from import" -l compression -d 'How a directory is compressed' -r -f -a "gzip\t''
 zstd\t''
 none\t''"
 complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from import" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from save" -l images -d 'The store (default: $LOCULE_IMAGES, else /var/lib/locule/images, or a user\'s own below $XDG_DATA_HOME)' -r -F
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from save" -s f -l format -d 'Who reads it: docker (and all others), or oci alone' -r -f -a "docker\t''
+oci\t''"
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from save" -s o -l output -d 'The archive (default: standard output)' -r -F
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from save" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from build" -l images -d 'The store (default: $LOCULE_IMAGES, else /var/lib/locule/images, or a user\'s own below $XDG_DATA_HOME)' -r -F
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from build" -l include -d 'More packages, separated by commas' -r
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from build" -l mirror -d 'Where packages come from' -r
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from build" -l name -d 'Name that the image gets' -r
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from build" -l minimal -d 'Without an init'
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from build" -s h -l help -d 'Print help'
 complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from inspect" -l images -d 'The store (default: $LOCULE_IMAGES, else /var/lib/locule/images, or a user\'s own below $XDG_DATA_HOME)' -r -F
 complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from inspect" -s h -l help -d 'Print help'
 complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from history" -l images -d 'The store (default: $LOCULE_IMAGES, else /var/lib/locule/images, or a user\'s own below $XDG_DATA_HOME)' -r -F
@@ -221,6 +251,13 @@ complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_sub
 complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from umount" -l state -d 'Where what is written is kept (default: in the store)' -r -F
 complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from umount" -l keep -d 'Keep what was written'
 complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from umount" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from commit" -l images -d 'The store (default: $LOCULE_IMAGES, else /var/lib/locule/images, or a user\'s own below $XDG_DATA_HOME)' -r -F
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from commit" -l state -d 'Where what is written is kept (default: in the store)' -r -F
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from commit" -l compression -d 'How the layer is compressed' -r -f -a "gzip\t''
+zstd\t''
+none\t''"
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from commit" -s m -l message -d 'A remark for the history' -r
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from commit" -s h -l help -d 'Print help'
 complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from prune" -l images -d 'The store (default: $LOCULE_IMAGES, else /var/lib/locule/images, or a user\'s own below $XDG_DATA_HOME)' -r -F
 complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from prune" -s f -l format -d 'Form of the answer' -r -f -a "table\t''
 json\t''"
