@@ -39,19 +39,36 @@ pub struct Wiring<'a> {
     /// The caller's network namespace.
     pub home: &'a File,
     /// Links of the host.
-    pub links: &'a mut Links,
-    /// locule's tables.
-    pub nft: &'a mut Nft,
+    pub links: Links,
+    /// locule's tables, where they were needed so far.
+    nft: Option<Nft>,
 }
 
 impl Wiring<'_> {
+    /// Nothing wired yet.
+    pub fn new(home: &File) -> Result<Wiring<'_>> {
+        Ok(Wiring { home, links: Links::own()?, nft: None })
+    }
+
+    /// locule's tables.
+    pub fn nft(&mut self) -> Result<&mut Nft> {
+        // Opened when needed: a kernel without nf_tables still has macvlan.
+        let nft = match self.nft.take() {
+            Some(nft) => nft,
+            None => Nft::open()?,
+        };
+        Ok(self.nft.insert(nft))
+    }
+
     /// Makes the interface of a container in `namespace`; `default` says whether it leads to everywhere.
     pub fn up(&mut self, network: &Network, wired: &Wired, namespace: &File, default: bool) -> Result<()> {
         let inner = NewLink { name: &wired.interface, mac: wired.mac, mtu: network.mtu };
         let outer = NewLink { name: &wired.host, mac: None, mtu: network.mtu };
         match network.kind {
             Kind::Bridge => {
-                let bridge = host::ensure_bridge(self.links, self.nft, network)?;
+                let mut nft = self.nft.take().map_or_else(Nft::open, Ok)?;
+                let bridge = host::ensure_bridge(&mut self.links, &mut nft, network)?;
+                self.nft = Some(nft);
                 self.links.add_veth(outer, Some(bridge), inner, namespace)?;
                 if !wired.ports.is_empty() && frames_are_filtered() {
                     let port = self.links.need(&wired.host)?;
@@ -81,11 +98,11 @@ impl Wiring<'_> {
         fault::point("configured");
         let elements = elements(wired);
         if !elements.is_empty() {
-            self.nft.add(&elements)?;
+            self.nft()?.add(&elements)?;
         }
         fault::point("rules");
         if !wired.rates.is_unlimited() {
-            rate::apply(self.links, &wired.host, wired.rates)?;
+            rate::apply(&mut self.links, &wired.host, wired.rates)?;
         }
         fault::point("rates");
         Ok(())
@@ -148,7 +165,7 @@ impl Wiring<'_> {
         let routes: Vec<Route> =
             wired.addresses.iter().map(|to| Route { to: *to, via: None, onlink: false }).collect();
         self.links.configure(index, false, &own, &routes)?;
-        host::forward(self.links, network, name)?;
+        host::forward(&mut self.links, network, name)?;
         if let Some(parent) = &wired.parent {
             let index = self.links.need(parent)?.index;
             for address in &wired.addresses {
@@ -195,7 +212,7 @@ impl Wiring<'_> {
         fault::point("removed-link");
         let elements = elements(wired);
         if !elements.is_empty() {
-            self.nft.remove(&elements)?;
+            self.nft()?.remove(&elements)?;
         }
         fault::point("removed-rules");
         Ok(())
