@@ -391,7 +391,7 @@ impl Networks {
         }
         let seed = digest(&[by.container, &network.name]);
         let host = match network.kind {
-            Kind::Bridge | Kind::Routed => format!("lc{:013x}", seed >> 12),
+            Kind::Bridge | Kind::Routed => format!("{}{:011x}", schema::END, seed >> 20),
             Kind::Device => network.parent.clone().unwrap_or_default(),
             _ => String::new(),
         };

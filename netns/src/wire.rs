@@ -15,8 +15,8 @@ use crate::network::{Kind, Network};
 use crate::nft::Nft;
 use crate::nft::element::{Element, Value};
 use crate::nft::schema::{
-    GUARDED, LOOPS, PUBLISHED4, PUBLISHED4_ANY, PUBLISHED6, PUBLISHED6_ANY, RECEIVED, ROUTED, SELVES4,
-    SELVES6, SENDERS4, SENDERS6, SENT, Set, WALLED, WALLED_PORTS,
+    LOOPS, PUBLISHED4, PUBLISHED4_ANY, PUBLISHED6, PUBLISHED6_ANY, RECEIVED, ROUTED, SELVES4, SELVES6,
+    SENDERS4, SENDERS6, SENT, Set, UNGUARDED, WALLED, WALLED_PORTS,
 };
 use crate::rate;
 use crate::record::{Record, Wired};
@@ -194,6 +194,13 @@ impl Wiring<'_> {
                 self.links.proxy(link.index, address.address, false)?;
             }
         }
+        // Rules before the link: from here on nobody hears it. And the kernel frees elements after a while, for which
+        // closing the socket waits, but not the removal of the link.
+        let elements = elements(wired);
+        if !elements.is_empty() {
+            self.nft()?.remove(&elements)?;
+        }
+        fault::point("removed-rules");
         match wired.kind {
             Kind::Bridge | Kind::Routed => {
                 self.links.remove(&wired.host)?;
@@ -210,11 +217,6 @@ impl Wiring<'_> {
             _ => {}
         }
         fault::point("removed-link");
-        let elements = elements(wired);
-        if !elements.is_empty() {
-            self.nft()?.remove(&elements)?;
-        }
-        fault::point("removed-rules");
         Ok(())
     }
 
@@ -262,7 +264,9 @@ pub fn elements(wired: &Wired) -> Vec<Element> {
         }
         let link_local = IpAddr::from(mac.link_local());
         elements.push(Element::new(&SENDERS6, &[name.clone(), Value::Ether(mac), Value::Ip(link_local)]));
-        elements.push(Element::new(&GUARDED, std::slice::from_ref(&name)));
+    }
+    if bridged && !wired.guard {
+        elements.push(Element::new(&UNGUARDED, std::slice::from_ref(&name)));
     }
     if bridged {
         // `classes` is at most as many as there are sets.
