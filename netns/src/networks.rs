@@ -391,7 +391,7 @@ impl Networks {
         }
         let seed = digest(&[by.container, &network.name]);
         let host = match network.kind {
-            Kind::Bridge | Kind::Routed => format!("lc{:013x}", seed >> 12),
+            Kind::Bridge | Kind::Routed => format!("{}{:011x}", schema::END, seed >> 20),
             Kind::Device => network.parent.clone().unwrap_or_default(),
             _ => String::new(),
         };
@@ -498,11 +498,10 @@ impl Networks {
         networks: &[Network],
         namespace: &File,
     ) -> Result<(Option<PathBuf>, PathBuf)> {
-        let mut links = Links::own()?;
-        let mut nft = Nft::open()?;
+        let mut wiring = Wiring::new(&self.home)?;
         let of_ours = |wired: &Wired| matches!(wired.kind, Kind::Bridge | Kind::Routed);
         if record.interfaces[first..].iter().any(of_ours) {
-            self.ensure_tables(&mut nft)?;
+            self.ensure_tables(wiring.nft()?)?;
         }
         wire::loopback(namespace, &self.home)?;
         let mut default = first == 0;
@@ -516,7 +515,6 @@ impl Networks {
                 default = false;
                 continue;
             }
-            let mut wiring = Wiring { home: &self.home, links: &mut links, nft: &mut nft };
             wiring.up(network, wired, namespace, default).map_err(|err| err.context(act()))?;
             default &= network.internal || network.subnets.iter().all(|subnet| subnet.gateway.is_none());
             default &= network.kind != Kind::Routed;
@@ -529,9 +527,7 @@ impl Networks {
     }
 
     fn take_down(&self, record: &Record, wired: &Wired) -> Result<()> {
-        let mut links = Links::own()?;
-        let mut nft = Nft::open()?;
-        let mut wiring = Wiring { home: &self.home, links: &mut links, nft: &mut nft };
+        let mut wiring = Wiring::new(&self.home)?;
         wiring.down(record, wired).map_err(|err| {
             err.context(format!(
                 "disconnecting container {:?} from network {}",
@@ -599,12 +595,17 @@ impl Networks {
             )
             .hint(format!("disconnect it from network {} and connect it again", wired.network)));
         }
-        let mut nft = Nft::open()?;
-        for element in record.interfaces.iter().flat_map(wire::elements) {
-            if !nft.list(element.set)?.iter().any(|held| held.element == element) {
+        let wanted: Vec<Element> = record.interfaces.iter().flat_map(wire::elements).collect();
+        for set in schema::sets() {
+            let mut wanted = wanted.iter().filter(|element| std::ptr::eq(element.set, set)).peekable();
+            if wanted.peek().is_none() {
+                continue;
+            }
+            let held: Vec<Element> = Nft::open()?.list(set)?.into_iter().map(|held| held.element).collect();
+            if !wanted.all(|element| held.contains(element)) {
                 return Err(Error::new(
                     ErrorKind::NotFound,
-                    format!("container {container:?} has lost its place in the set {}", element.set.name),
+                    format!("container {container:?} has lost its place in the set {}", set.name),
                 )
                 .hint("`locule network gc` puts it back"));
             }

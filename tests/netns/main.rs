@@ -18,4 +18,5 @@ mod lab;
 mod names;
 mod ports;
 mod rates;
+mod runtime;
 mod verbs;
