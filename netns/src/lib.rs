@@ -14,6 +14,7 @@ mod gc;
 mod host;
 pub mod link;
 pub mod names;
+pub mod namespace;
 pub mod network;
 pub mod networks;
 pub mod nft;
