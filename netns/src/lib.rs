@@ -18,6 +18,7 @@ pub mod namespace;
 pub mod network;
 pub mod networks;
 pub mod nft;
+mod plan;
 pub mod port;
 pub mod rate;
 pub mod record;
