@@ -12,7 +12,6 @@ use crate::nft::Nft;
 use crate::nft::element::Element;
 use crate::nft::schema;
 use crate::rate::{IFB, ifb_name};
-use crate::sys::file;
 
 /// What was removed, and made anew.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -67,8 +66,9 @@ impl Networks {
         }
         for (path, holder) in self.claims.all()? {
             if !claims.contains(&path) && !unreadable.contains(&holder) {
-                file::remove(&path)?;
-                done.claims.push(path.file_name().unwrap_or_default().to_string_lossy().into_owned());
+                self.claims.release(std::slice::from_ref(&path))?;
+                let name = path.strip_prefix(&self.run).unwrap_or(&path);
+                done.claims.push(name.display().to_string());
             }
         }
         self.names.sweep(&owners)?;

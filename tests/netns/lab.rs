@@ -46,6 +46,11 @@ impl Space {
         Space { file: file.join().unwrap() }
     }
 
+    /// One that exists.
+    pub fn of(file: File) -> Space {
+        Space { file }
+    }
+
     /// A path that leads to it.
     pub fn path(&self) -> String {
         format!("/proc/{}/fd/{}", std::process::id(), self.file.as_raw_fd())

@@ -16,6 +16,7 @@ mod guard;
 mod kinds;
 mod lab;
 mod names;
+mod namespaces;
 mod ports;
 mod rates;
 mod runtime;
