@@ -9,8 +9,8 @@ export LOCULE_COMMIT ?= $(shell git describe --always --dirty --abbrev=12 2>/dev
 target  := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 binary  := target/$(target)/release/locule
 
-.PHONY: help run test test-host test-conformance test-vm bench check docs install man uninstall need-build need-test release
-.PHONY: fuzz fuzz-long need-fuzz soak
+.PHONY: help run test test-host test-conformance test-bats test-vm bench check miri docs install man uninstall need-build need-test release
+.PHONY: fuzz fuzz-long need-fuzz soak faults
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -18,9 +18,9 @@ help: ## List the targets
 run: release ## Build locule and run a real container made of this host's own user land
 	tools/demo $(binary)
 
-# Three lanes: without privileges and in private namespaces (host), the specification's own validation
-# programs (conformance), and a virtual machine with systemd and every controller (vm).
-test: test-host test-conformance test-vm fuzz ## Run all test lanes
+# The lanes: without privileges and in private namespaces (host), the specification's own validation
+# programs (conformance), runc's tests (bats), and a virtual machine with systemd and every controller (vm).
+test: test-host test-conformance test-bats test-vm fuzz ## Run all test lanes
 
 test-host: need-test ## Unit tests and the host lane: needs root, touches nothing outside its namespaces
 	@echo '== host lane'
@@ -30,6 +30,14 @@ test-host: need-test ## Unit tests and the host lane: needs root, touches nothin
 test-conformance: release need-test ## OCI runtime-tools' validation, built from Debian's source package
 	@echo '== conformance'
 	tests/conformance/run $(binary)
+
+# In the virtual machine only what needs its controllers; `tests/bats/run vm` and `run systemd` run everything.
+bats-vm := cgroups.bats cgroup_delegation.bats cpu_affinity.bats delete.bats
+
+test-bats: release need-test ## runc's own integration tests, natively, and a part of them in the virtual machine
+	@echo "== runc's own tests"
+	tests/bats/run native
+	LOCULE_BIN=$(binary) tests/bats/run systemd $(bats-vm); status=$$?; tests/vm/vm stop; exit $$status
 
 test-vm: release need-test ## Suites in a Debian machine under QEMU, with KVM where it works
 	@echo '== virtual machine'
@@ -42,6 +50,10 @@ fuzz: need-fuzz ## Run every fuzz target for FUZZ_SECONDS (10); fuzz/README.md l
 fuzz-long: need-fuzz ## Run every fuzz target for an hour, two at a time
 	FUZZ_SECONDS=$(or $(FUZZ_SECONDS),3600) fuzz/run
 
+faults: need-test ## Kill and fail the calls at every one of their system calls; the host lane takes a sample
+	$(CARGO) test --test lifecycle --no-run
+	LOCULE_MOMENTS=all tests/lane $(CARGO) test --offline --test lifecycle -- crash:: faults:: scarce::
+
 soak: need-test ## A hundred callers for ten minutes (SOAK_SECONDS); the host lane has twenty seconds of it
 	$(CARGO) test --test soak --no-run
 	SOAK_SECONDS=$(or $(SOAK_SECONDS),600) tests/lane $(CARGO) test --offline --test soak -- --nocapture
@@ -49,12 +61,15 @@ soak: need-test ## A hundred callers for ten minutes (SOAK_SECONDS); the host la
 bench: release ## Measure against other runtimes
 	benches/run
 
-check: need-build ## Format, lints, documentation, licences and advisories
+check: need-build ## Format, lints, documentation, unsafe code counted, licences and advisories
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps
-	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny check; \
-	else echo "cargo-deny is not installed: licences and advisories were not checked"; fi
+	tools/unsafe-count --check
+	@tools/deny
+
+miri: ## Run the parsing and planning tests in Miri, which needs a nightly toolchain
+	@tools/miri
 
 docs: need-build ## Write man/ and completions/ anew from the declarations
 	LOCULE_WRITE_DOCS=1 $(CARGO) test --bin locule docs
@@ -91,4 +106,4 @@ need-fuzz: need-build
 
 need-test: need-build
 	@tools/need skopeo umoci docker-registry zstd
-	@tools/need procps util-linux busybox-static man-db strace iproute2 uidmap dbus-daemon e2fsprogs python3
+	@tools/need procps util-linux busybox-static man-db strace iproute2 nftables containernetworking-plugins uidmap dbus-daemon e2fsprogs python3

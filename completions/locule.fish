@@ -59,6 +59,7 @@ complete -c locule -n "__fish_locule_needs_command" -f -a "restore" -d 'Restore 
 complete -c locule -n "__fish_locule_needs_command" -f -a "completion" -d 'Print a shell\'s completion script'
 complete -c locule -n "__fish_locule_needs_command" -f -a "help" -d 'Print help on locule or on one of its commands'
 complete -c locule -n "__fish_locule_needs_command" -f -a "image" -d 'Images: fetch, import, list, mount, export'
+complete -c locule -n "__fish_locule_needs_command" -f -a "network" -d 'Networks: create, list, connect containers, publish ports'
 complete -c locule -n "__fish_locule_using_subcommand create" -s b -l bundle -d 'The bundle (default: the current directory)' -r -F
 complete -c locule -n "__fish_locule_using_subcommand create" -l console-socket -d 'AF_UNIX socket that gets the master end of the terminal' -r -F
 complete -c locule -n "__fish_locule_using_subcommand create" -l pid-file -d 'Write the process id to FILE, digits only' -r -F
@@ -265,3 +266,85 @@ complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_sub
 complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from verify" -s f -l format -d 'Form of the answer' -r -f -a "table\t''
 json\t''"
 complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from verify" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand network; and not __fish_seen_subcommand_from create ls show rm connect disconnect set check gc" -f -a "create" -d 'Define a network'
+complete -c locule -n "__fish_locule_using_subcommand network; and not __fish_seen_subcommand_from create ls show rm connect disconnect set check gc" -f -a "ls" -d 'List networks'
+complete -c locule -n "__fish_locule_using_subcommand network; and not __fish_seen_subcommand_from create ls show rm connect disconnect set check gc" -f -a "show" -d 'Show a network and its containers'
+complete -c locule -n "__fish_locule_using_subcommand network; and not __fish_seen_subcommand_from create ls show rm connect disconnect set check gc" -f -a "rm" -d 'Remove networks'
+complete -c locule -n "__fish_locule_using_subcommand network; and not __fish_seen_subcommand_from create ls show rm connect disconnect set check gc" -f -a "connect" -d 'Put a container on a network'
+complete -c locule -n "__fish_locule_using_subcommand network; and not __fish_seen_subcommand_from create ls show rm connect disconnect set check gc" -f -a "disconnect" -d 'Take a container off a network'
+complete -c locule -n "__fish_locule_using_subcommand network; and not __fish_seen_subcommand_from create ls show rm connect disconnect set check gc" -f -a "set" -d 'Change limits and firewall of a connected container'
+complete -c locule -n "__fish_locule_using_subcommand network; and not __fish_seen_subcommand_from create ls show rm connect disconnect set check gc" -f -a "check" -d 'Check the networks of a container'
+complete -c locule -n "__fish_locule_using_subcommand network; and not __fish_seen_subcommand_from create ls show rm connect disconnect set check gc" -f -a "gc" -d 'Remove what no living container owns'
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from create" -l networks -d 'Directory of the definitions (default: $LOCULE_NETWORKS, or /var/lib/locule/networks)' -r -F
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from create" -l claims -d 'Directory of claims and records, on a tmpfs (default: $LOCULE_NETWORK_CLAIMS, or /run/locule/.networks)' -r -F
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from create" -l kind -d 'How containers are wired' -r -f -a "bridge\t''
+routed\t''
+macvlan\t''
+ipvlan\t''
+device\t''
+cni\t''"
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from create" -l subnet -d 'Subnet of the containers, as 10.9.0.0/24; one a family, or more' -r
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from create" -l gateway -d 'Router of a subnet; on a bridge its address, by default the first' -r
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from create" -l range -d 'Addresses of a subnet that are given out; by default all' -r
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from create" -l bridge -d 'Name of the bridge\'s interface; by default lb-NETWORK' -r
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from create" -l parent -d 'The host\'s interface under macvlan, ipvlan and device; for routed the one that answers for the containers' -r
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from create" -l mode -d 'Of macvlan: bridge, private or vepa; of ipvlan: l2, l3 or l3s' -r
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from create" -l mtu -d 'Largest packet' -r
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from create" -l route -d 'A route of the containers beside the default one' -r
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from create" -l uplink -d 'Interface that leads outside; by default those of the default routes' -r
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from create" -l dns -d 'Name server of the containers; by default the host\'s' -r
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from create" -l search -d 'Search domain of the containers' -r
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from create" -l cni -d 'The CNI configuration list; the kind is then cni' -r -F
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from create" -l label -d 'Something to remember with the network' -r
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from create" -l ipv6 -d 'Choose an IPv6 subnet as well (unique local addresses)'
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from create" -l no-nat -d 'Keep the containers\' addresses outside, and let the outside reach them'
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from create" -l internal -d 'Let the containers reach each other and the host only'
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from create" -l no-guard -d 'Let containers send under addresses that are not theirs'
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from create" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from ls" -l networks -d 'Directory of the definitions (default: $LOCULE_NETWORKS, or /var/lib/locule/networks)' -r -F
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from ls" -l claims -d 'Directory of claims and records, on a tmpfs (default: $LOCULE_NETWORK_CLAIMS, or /run/locule/.networks)' -r -F
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from ls" -s f -l format -d 'Form of the answer' -r -f -a "table\t''
+json\t''"
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from ls" -s q -l quiet -d 'Print names only'
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from ls" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from show" -l networks -d 'Directory of the definitions (default: $LOCULE_NETWORKS, or /var/lib/locule/networks)' -r -F
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from show" -l claims -d 'Directory of claims and records, on a tmpfs (default: $LOCULE_NETWORK_CLAIMS, or /run/locule/.networks)' -r -F
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from show" -s f -l format -d 'Form of the answer' -r -f -a "table\t''
+json\t''"
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from rm" -l networks -d 'Directory of the definitions (default: $LOCULE_NETWORKS, or /var/lib/locule/networks)' -r -F
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from rm" -l claims -d 'Directory of claims and records, on a tmpfs (default: $LOCULE_NETWORK_CLAIMS, or /run/locule/.networks)' -r -F
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from rm" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from connect" -l networks -d 'Directory of the definitions (default: $LOCULE_NETWORKS, or /var/lib/locule/networks)' -r -F
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from connect" -l claims -d 'Directory of claims and records, on a tmpfs (default: $LOCULE_NETWORK_CLAIMS, or /run/locule/.networks)' -r -F
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from connect" -l ip -d 'Address of the container, of either family; by default the next free one' -r
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from connect" -l mac -d 'Hardware address of the container' -r
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from connect" -l interface -d 'Name of the interface in the container; by default the next ethN' -r
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from connect" -s p -l publish -d 'Lead a port of the host, or a range, to the container' -r
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from connect" -l alias -d 'A name that neighbours know the container by, beside its own' -r
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from connect" -l down -d 'How fast it may receive, as 100mbit' -r
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from connect" -l up -d 'How fast it may send' -r
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from connect" -l namespace -d 'Network namespace, for what is no container of locule; container-id is then any name' -r -F
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from connect" -s f -l format -d 'Form of the answer' -r -f -a "table\t''
+json\t''"
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from connect" -l firewall -d 'Let nobody but the host reach it, except through published ports'
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from connect" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from disconnect" -l networks -d 'Directory of the definitions (default: $LOCULE_NETWORKS, or /var/lib/locule/networks)' -r -F
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from disconnect" -l claims -d 'Directory of claims and records, on a tmpfs (default: $LOCULE_NETWORK_CLAIMS, or /run/locule/.networks)' -r -F
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from disconnect" -l all -d 'Take it off every network'
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from disconnect" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from set" -l networks -d 'Directory of the definitions (default: $LOCULE_NETWORKS, or /var/lib/locule/networks)' -r -F
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from set" -l claims -d 'Directory of claims and records, on a tmpfs (default: $LOCULE_NETWORK_CLAIMS, or /run/locule/.networks)' -r -F
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from set" -l down -d 'How fast it may receive, as 100mbit, or none' -r
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from set" -l up -d 'How fast it may send, or none' -r
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from set" -l firewall -d 'Whether nobody but the host reaches it, except through published ports' -r -f -a "on\t''
+off\t''"
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from set" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from check" -l networks -d 'Directory of the definitions (default: $LOCULE_NETWORKS, or /var/lib/locule/networks)' -r -F
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from check" -l claims -d 'Directory of claims and records, on a tmpfs (default: $LOCULE_NETWORK_CLAIMS, or /run/locule/.networks)' -r -F
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from check" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from gc" -l networks -d 'Directory of the definitions (default: $LOCULE_NETWORKS, or /var/lib/locule/networks)' -r -F
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from gc" -l claims -d 'Directory of claims and records, on a tmpfs (default: $LOCULE_NETWORK_CLAIMS, or /run/locule/.networks)' -r -F
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from gc" -s f -l format -d 'Form of the answer' -r -f -a "table\t''
+json\t''"
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from gc" -s h -l help -d 'Print help'

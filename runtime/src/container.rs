@@ -333,8 +333,9 @@ pub fn delete(store: &Store, id: &str, force: bool) -> Result<()> {
     };
     let state = match entry.load() {
         Ok(state) => state,
-        // Nothing was made before the first record was written.
-        Err(_) if force => return store.remove(&entry),
+        // Nothing was made before the first record was written; a record that could not be read for
+        // want of memory or descriptors still says what was.
+        Err(err) if force && err.errno().is_none() => return store.remove(&entry),
         Err(err) => return Err(err),
     };
     let container = Container { entry, state };

@@ -69,12 +69,11 @@ pub fn program_missing(name: &str) -> Error {
     Error::new(Kind::CommandNotFound, format!("exec: {name:?}: {NO_SUCH_PROGRAM}"))
 }
 
-/// The error for a program that the kernel would not execute.
+/// The error for a program that the kernel would not execute; `doing` says of what, and how far it came.
 ///
 /// dockerd and Podman read `permission denied` as 126 and `no such file or directory` as 127.
-pub fn program_refused(name: &str, errno: Errno) -> Error {
-    let refused =
-        |errno, what: &str, kind| Error::sys(errno, format!("exec: {name:?}{what}")).with_kind(kind);
+pub fn program_refused(doing: &str, errno: Errno) -> Error {
+    let refused = |errno, what: &str, kind| Error::sys(errno, format!("{doing}{what}")).with_kind(kind);
     match errno {
         Errno::ENOENT => refused(errno, "", Kind::CommandNotFound)
             .hint("it, or the interpreter that it names, is not in the container"),

@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 
 use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, OFlag};
-use nix::sys::stat::Mode;
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag};
+use nix::sys::stat::{Mode, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use serde::{Deserialize, Serialize};
 
@@ -194,15 +194,29 @@ impl Store {
         let (entry, lock) = claimed?;
         // A deletion may have taken the directory away before it was locked, and what was opened
         // by its name is then that of another creation, which was quicker.
-        match openat2(entry.dir(), STATE, OFlag::O_PATH | OFlag::O_NOFOLLOW, 0, 0) {
+        match fstatat(entry.dir(), STATE, AtFlags::AT_SYMLINK_NOFOLLOW) {
             Err(Errno::ENOENT) => Ok((entry, lock)),
-            _ => Err(exists()),
+            Ok(_) => Err(exists()),
+            Err(errno) => {
+                // Another's would not be empty.
+                let _ = unlinkat(&self.dir, id, UnlinkatFlags::RemoveDir);
+                Err(errno).doing(|| format!("looking at the state of container {id:?}"))
+            }
         }
     }
 
     /// Removes the directory of container `id` with what is in it.
     pub fn remove(&self, entry: &Entry) -> Result<()> {
         let doing = || format!("removing the state of container {:?}", entry.id);
+        // What there mostly is, without a look: undoing must not need a descriptor where they ran out.
+        for name in [STATE, CONFIG, GATE] {
+            let _ = unlinkat(&entry.dir, name, UnlinkatFlags::NoRemoveDir);
+        }
+        match unlinkat(&self.dir, entry.id.as_str(), UnlinkatFlags::RemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => return Ok(()),
+            Err(Errno::ENOTEMPTY | Errno::EEXIST) => {}
+            Err(errno) => return Err(errno).doing(doing),
+        }
         for name in std::fs::read_dir(self.path.join(&entry.id)).doing(doing)?.flatten() {
             match unlinkat(&entry.dir, &PathBuf::from(name.file_name()), UnlinkatFlags::NoRemoveDir) {
                 Ok(()) | Err(Errno::ENOENT) => {}
@@ -311,8 +325,14 @@ impl Entry {
         let flags = OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_WRONLY | OFlag::O_NOFOLLOW;
         let mut file =
             File::from(openat2(&self.dir, &temporary, flags, 0o600, libc::RESOLVE_BENEATH).doing(doing)?);
-        file.write_all(bytes).doing(doing)?;
-        nix::fcntl::renameat(&self.dir, temporary.as_str(), &self.dir, name).doing(doing)
+        let written = file
+            .write_all(bytes)
+            .doing(doing)
+            .and_then(|()| nix::fcntl::renameat(&self.dir, temporary.as_str(), &self.dir, name).doing(doing));
+        if written.is_err() {
+            let _ = unlinkat(&self.dir, temporary.as_str(), UnlinkatFlags::NoRemoveDir);
+        }
+        written
     }
 
     /// The document as it was at `create`.
@@ -409,8 +429,12 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
         .custom_flags(libc::O_CLOEXEC | libc::O_NOFOLLOW)
         .open(&temporary)
         .doing(doing)?;
-    file.write_all(bytes).doing(doing)?;
-    std::fs::rename(&temporary, path).doing(doing)
+    let written =
+        file.write_all(bytes).doing(doing).and_then(|()| std::fs::rename(&temporary, path).doing(doing));
+    if written.is_err() {
+        let _ = std::fs::remove_file(&temporary);
+    }
+    written
 }
 
 impl AsFd for Entry {

@@ -204,7 +204,7 @@ fn refuses_a_cgroup_in_use() {
         first.freeze(LIMIT).unwrap();
         for path in ["/used", "/used/below"] {
             let err = lane.prepare(path, "{}").unwrap_err();
-            assert!(err.to_string().contains("is frozen"), "{err}");
+            assert!(err.to_string().contains("unexpectedly frozen"), "{err}");
         }
         first.thaw(LIMIT).unwrap();
         first.remove(false, LIMIT).unwrap();

@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, value_parser};
+use locule_runtime::attrs::caps;
 use locule_runtime::error::Context;
 use locule_runtime::process::seal;
 use locule_runtime::spec::{Process, User};
@@ -183,20 +184,8 @@ impl Changes {
         base.no_new_privileges |= self.no_new_privileges;
         base.apparmor_profile = self.apparmor.or(base.apparmor_profile);
         base.selinux_label = self.label.or(base.selinux_label);
-        if !self.capabilities.is_empty() {
-            let sets = base.capabilities.get_or_insert_default();
-            for name in self.capabilities {
-                let name = capability(&name);
-                // capabilities(7): ambient needs inheritable, which no flag sets.
-                let inheritable = sets.inheritable.contains(&name);
-                for set in [&mut sets.bounding, &mut sets.effective, &mut sets.permitted] {
-                    add(set, &name);
-                }
-                if inheritable {
-                    add(&mut sets.ambient, &name);
-                }
-            }
-        }
+        let names: Vec<String> = self.capabilities.iter().map(|name| capability(name)).collect();
+        caps::exec_add(&mut base.capabilities, &names);
         Ok(base)
     }
 }
@@ -205,23 +194,20 @@ fn no_command() -> Error {
     Error::invalid("exec: the command is missing: usage: locule exec [options] <container-id> <command>")
 }
 
-fn add(set: &mut Vec<String>, name: &str) {
-    if !set.iter().any(|known| known == name) {
-        set.push(name.to_owned());
-    }
-}
-
 /// `net_admin` and `CAP_NET_ADMIN` are the same; the plan judges the name.
 fn capability(name: &str) -> String {
     let upper = name.to_ascii_uppercase();
     if upper.starts_with("CAP_") { upper } else { format!("CAP_{upper}") }
 }
 
+/// Digits only: what is not there is no 0 (CVE-2026-30892), and -1 would leave the ids as they are.
 fn user_and_group(word: &str) -> Result<(Option<u32>, Option<u32>)> {
     let number = |what: &str, digits: &str| {
-        digits.parse().map(Some).map_err(|_| {
+        let only = digits.bytes().all(|byte| byte.is_ascii_digit());
+        let id = digits.parse().ok().filter(|id| only && *id != u32::MAX);
+        id.map(Some).ok_or_else(|| {
             Error::invalid(format!(
-                "--user {word:?}: {what} {digits:?} is not a number: names are not looked up"
+                "--user {word:?}: {what} {digits:?} is not a number of an id: names are not looked up"
             ))
         })
     };
@@ -326,6 +312,11 @@ mod tests {
         let told =
             |line: &[&str]| changes(line).and_then(|changes| changes.apply(base())).unwrap_err().to_string();
         assert!(told(&["--user=root", "--", "a", "ls"]).contains("\"root\" is not a number"));
+        for word in ["", ":", ":2", "1:a", "1:2:3", "-1", "+1", " 1", "1 ", "0x1", "4294967295", "4294967296"]
+        {
+            assert!(user_and_group(word).is_err(), "{word:?}");
+        }
+        assert_eq!(user_and_group("4294967294:0").unwrap(), (Some(u32::MAX - 1), Some(0)));
         assert!(told(&["--user=1:", "--", "a", "ls"]).contains("gid \"\""));
         assert!(told(&["--env=NOVALUE", "--", "a", "ls"]).contains("\"NOVALUE\""));
         assert!(told(&["--env==x", "--", "a", "ls"]).contains("KEY=VALUE"));

@@ -74,6 +74,25 @@ fn all_processes_are_in_it() {
     assert_eq!((listed.len(), &listed), (3, &found));
 }
 
+/// As runc: into the container's own cgroup, whatever its init did, until that takes no process any more.
+#[test]
+fn exec_goes_below_only_where_it_must() {
+    let mut bundle = Bundle::new();
+    bundle.up();
+    let cgroup = bundle.cgroup();
+    let inner = cgroup.join("inner");
+    fs::create_dir(&inner).unwrap();
+    for pid in pids(&cgroup) {
+        fs::write(inner.join("cgroup.procs"), pid.to_string()).unwrap();
+    }
+    assert_eq!(bundle.exec("grep ^0: /proc/self/cgroup").ok(), "0::/");
+    let there = fs::read_to_string(cgroup.join("cgroup.controllers")).unwrap();
+    let Some(controller) = there.split_whitespace().next() else { return };
+    fs::write(cgroup.join("cgroup.subtree_control"), format!("+{controller}")).unwrap();
+    assert_eq!(bundle.exec("grep ^0: /proc/self/cgroup").ok(), "0::/inner");
+    bundle.exec_with(&["--cgroup", "absent"], &["true"]).refused_with(&["adding pid to cgroup absent"]);
+}
+
 /// What the kernel has no controller for is refused by name, before a process of the workload runs.
 #[test]
 fn limits_without_a_controller_are_refused() {

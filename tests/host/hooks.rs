@@ -228,3 +228,23 @@ fn a_hook_may_ask_for_the_state() {
     let state: Value = serde_json::from_str(&read(&bundle, "asked")).unwrap();
     assert_eq!(state["status"], "creating");
 }
+
+#[test]
+fn without_its_own_environment_start_container_has_the_workloads() {
+    let mut bundle = bundle();
+    let hook = json!({"path": "/bin/sh", "args": ["sh", "-c", "echo $WORD $HOME > /mnt/inherited"]});
+    bundle.push("hooks.startContainer", hook).push("process.env", json!("WORD=told"));
+    bundle.push("hooks.startContainer", sh("echo \"<$WORD>\" > /mnt/own"));
+    bundle.script("true").run().ok();
+    assert_eq!((read(&bundle, "inherited"), read(&bundle, "own")), ("told /root\n".into(), "<>\n".into()));
+}
+
+#[test]
+fn create_container_starts_in_the_root() {
+    let mut bundle = bundle();
+    let log = bundle.path("log").display().to_string();
+    bundle.file("rootfs/etc/mark", "of the image");
+    bundle.push("hooks.createContainer", sh(&format!("cat ./etc/mark > {log}/mark")));
+    bundle.script("true").run().ok();
+    assert_eq!(read(&bundle, "mark"), "of the image");
+}

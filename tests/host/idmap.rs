@@ -106,3 +106,26 @@ fn wrong_maps_are_refused() {
         bundle.assert_gone();
     }
 }
+
+#[test]
+fn by_the_maps_of_a_joined_user_namespace() {
+    let mut owner = Bundle::new();
+    with_user_namespace(&mut owner).up();
+    let mut bundle = bundle();
+    bundle.namespace(json!({"type": "user", "path": format!("/proc/{}/ns/user", owner.pid())}));
+    bundle.mount("/mnt", "bind", "data", &["rbind", "idmap"]);
+    assert_eq!(bundle.run().ok(), "5 6\n65534 65534");
+}
+
+#[test]
+fn a_place_in_the_root_by_maps_of_the_mount() {
+    let mut bundle = bundle();
+    bundle.mount("/opt", "bind", "data", &["rbind"]);
+    let inside = bundle.path("rootfs/opt").display().to_string();
+    bundle.push(
+        "mounts",
+        json!({"destination": "/mnt", "type": "bind", "source": inside, "options": ["rbind"],
+            "uidMappings": map(10), "gidMappings": map(10)}),
+    );
+    assert_eq!(bundle.run().ok(), "100005 100006\n5 6");
+}

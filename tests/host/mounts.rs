@@ -409,3 +409,52 @@ fn a_read_only_dev() {
         bundle.script("test -c /dev/null && test -d /dev/pts && touch /dev/x 2>&1; echo x > /dev/null").run();
     assert!(out.ok().contains("Read-only"), "{out:?}");
 }
+
+#[test]
+fn a_bind_with_options_has_no_others_of_its_source() {
+    let (outer, sub) = bound("nosuid,nodev,noexec,nosymfollow,noatime", &["rbind", "nodev"]);
+    assert!(outer.has("nodev") && outer.has("noatime"), "{outer:?}");
+    for word in ["nosuid", "noexec", "nosymfollow"] {
+        assert!(!outer.has(word) && sub.has(word), "{word}: {outer:?} {sub:?}");
+    }
+    let (outer, _) = bound("nosuid,noexec", &["rbind", "rprivate"]);
+    assert!(outer.has("nosuid") && outer.has("noexec"), "{outer:?}");
+    let (outer, _) = bound("noatime", &["rbind", "nodiratime"]);
+    assert!(outer.has("relatime") && outer.has("nodiratime"), "{outer:?}");
+}
+
+#[test]
+fn in_a_user_namespace_a_bind_keeps_what_nobody_named() {
+    let mut bundle = Bundle::new();
+    bundle.mounted("outer", &["-t", "tmpfs", "-o", "ro,nosuid,noexec,nosymfollow", "tmpfs"]);
+    let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
+    bundle.namespace(json!({"type": "user"})).set("linux.uidMappings", map.clone());
+    bundle.set("linux.gidMappings", map).mount("/mnt", "bind", "outer", &["bind", "nodev"]);
+    let inside = bundle.script("cat /proc/self/mountinfo").run();
+    let mount = mount_at(inside.ok(), "/mnt");
+    for word in ["ro", "nosuid", "nodev", "noexec"] {
+        assert!(mount.has(word), "{word}: {mount:?}");
+    }
+    assert!(!mount.has("nosymfollow"), "{mount:?}");
+}
+
+#[test]
+fn a_destination_may_begin_with_the_roots_own_path() {
+    let mut bundle = Bundle::new();
+    bundle.file("data/file", "seen");
+    let inside = bundle.path("rootfs/mnt").display().to_string();
+    bundle.mount(&inside, "bind", "data", &["bind"]).script("cat /mnt/file");
+    assert_eq!(bundle.run().ok(), "seen");
+}
+
+#[test]
+fn a_file_on_a_directory_is_told_as_that() {
+    for (destination, source, words) in [
+        ("/etc", "config.json", ["/etc", "not a directory (ENOTDIR)", "the source is a file"]),
+        ("/etc/passwd", "rootfs", ["/etc/passwd", "not a directory (ENOTDIR)", "the destination a file"]),
+    ] {
+        let mut bundle = Bundle::new();
+        bundle.mount(destination, "bind", source, &["bind"]).run().refused_with(&words);
+        bundle.assert_gone();
+    }
+}

@@ -53,8 +53,21 @@ fn working_directory() {
     let mut bundle = Bundle::new();
     bundle.script("pwd; touch x");
     assert_eq!(bundle.set("process.cwd", json!("/dev/shm")).run().ok(), "/dev/shm");
-    bundle.set("process.cwd", json!("/absent")).run().refused_with(&["/absent", "ENOENT"]);
+    bundle.set("process.cwd", json!("/proc/absent")).run().refused_with(&["/proc/absent", "ENOENT"]);
     bundle.set("process.cwd", json!("tmp")).run().refused_with(&["process.cwd", "absolute"]);
+}
+
+/// Kubernetes' `workingDir` and ctr's `--cwd` count on it; a link in the image leads nowhere outside.
+#[test]
+fn missing_working_directory_is_made() {
+    let mut bundle = Bundle::new();
+    std::os::unix::fs::symlink("/outside", bundle.rootfs("out")).unwrap();
+    bundle.script("pwd; stat -c '%a %u' .");
+    bundle.set("root.readonly", json!(true));
+    assert_eq!(bundle.set("process.cwd", json!("/made/here")).run().ok(), "/made/here\n755 0");
+    assert!(bundle.rootfs("made/here").is_dir());
+    assert_eq!(bundle.set("process.cwd", json!("/out/side")).run().ok(), "/outside/side\n755 0");
+    assert!(bundle.rootfs("outside/side").is_dir() && !std::path::Path::new("/outside").exists());
 }
 
 /// A directory that the user may enter but a runtime without its rights may not, and the other way round.
@@ -66,6 +79,9 @@ fn working_directory_of_another_user() {
     fs::set_permissions(&home, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
     bundle.set("process.user", json!({"uid": 1000, "gid": 1000})).set("process.cwd", json!("/var/home"));
     assert_eq!(bundle.script("pwd").run().ok(), "/var/home");
+    // The rights of root as well: the program then is where its user could not have gone.
+    std::os::unix::fs::chown(&home, Some(0), Some(0)).unwrap();
+    assert_eq!(bundle.script("echo ran").run().ok(), "ran");
 }
 
 #[test]
@@ -221,4 +237,18 @@ fn exec_takes_after_the_document() {
     assert_eq!(field(out.ok(), "NoNewPrivs"), "1");
     assert_eq!(field(out.ok(), "CapBnd"), "0000000020000420");
     assert_eq!(bundle.exec("exit 9").status, 9);
+}
+
+#[test]
+fn a_program_of_another_user_with_the_right_to_read_all() {
+    let mut bundle = Bundle::new();
+    let program = bundle.program("rootfs/own", "#!/bin/sh\necho ran\n");
+    fs::set_permissions(program, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    bundle.args(&["/own"]).set("process.user", json!({"uid": 1000, "gid": 100}));
+    assert_eq!(bundle.run().status, 126);
+    bundle.capable(&["CAP_DAC_OVERRIDE"]);
+    for set in ["inheritable", "ambient"] {
+        bundle.set(&format!("process.capabilities.{set}"), json!(["CAP_DAC_OVERRIDE"]));
+    }
+    assert_eq!(bundle.run().ok(), "ran");
 }

@@ -149,3 +149,14 @@ fn without_pivot() {
     let out = Bundle::new().script("ls /; cat /proc/self/mountinfo | head -1").run_with(&["--no-pivot"]);
     assert!(out.ok().starts_with("bin\ndev\n"), "{out:?}");
 }
+
+/// What masks hide in the container's procfs, no user namespace in it may get back through the host's.
+#[test]
+fn without_pivot_no_bare_procfs_can_be_mounted() {
+    let mut bundle = Bundle::new();
+    bundle.set("linux.maskedPaths", json!(["/proc/version"])).capable(&["CAP_SETFCAP"]);
+    bundle.script("unshare -rmpf mount -t proc none /proc && echo bare");
+    let out = bundle.run_with(&["--no-pivot"]);
+    assert!(out.status != 0 && !out.stdout.contains("bare"), "{out:?}");
+    assert!(out.stderr.to_lowercase().contains("permi"), "{out:?}");
+}

@@ -275,3 +275,14 @@ fn a_listener_that_is_not_there_fails_the_container() {
     bundle.run().refused_with(&["/absent/listener", "ENOENT"]);
     bundle.assert_gone();
 }
+
+#[test]
+fn start_container_hooks_are_filtered_too() {
+    let profile = json!({"defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_KILL"}]});
+    let mut bundle = Bundle::new();
+    bundle.set("linux.seccomp", profile).script("true");
+    let hook = json!({"path": "/bin/sh", "args": ["sh", "-c", "exec mkdir /dev/shm/new"]});
+    bundle.push("hooks.startContainer", hook);
+    bundle.run().refused_with(&["error running startContainer hook #0: /bin/sh", "bad system call"]);
+}

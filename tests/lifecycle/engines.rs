@@ -213,7 +213,7 @@ fn the_shims_errors() {
     let dir = bundle.path("").to_str().unwrap().to_owned();
     for (property, value, told) in [
         ("process.args", json!(["nowhere"]), "executable file not found in $PATH"),
-        ("process.cwd", json!("/nowhere"), "no such file or directory"),
+        ("process.cwd", json!("/proc/nowhere"), "no such file or directory"),
         ("root.path", json!("nowhere"), "no such file or directory"),
         ("process.args", json!(["/bin/nowhere"]), "no such file or directory"),
         ("process.args", json!(["/etc/passwd"]), "permission denied"),

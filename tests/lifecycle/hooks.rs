@@ -48,7 +48,7 @@ fn a_failure_before_start_undoes_the_creation_and_ends_with_poststop() {
             let bundle = bundle(failing);
             let leaks = Leaks::of(&bundle);
             let out = bundle.locule(&[verb, bundle.id()]);
-            out.refused_with(&[failing, "hook #0 (/bin/sh)", "exit status 1"]);
+            out.refused_with(&[failing, "hook #0: /bin/sh", "exit status 1"]);
             assert_eq!(ran(&bundle), [before, &["poststop"]].concat(), "{verb}");
             leaks.none(&format!("by {verb} with a failing {failing} hook"));
         }

@@ -44,7 +44,7 @@ fn documents() {
         (|b| _ = b.set("process.args", json!("sh")), &["config.json", "invalid type"]),
         (|b| _ = b.set("process.args", json!(["a\u{0}b"])), &["process.args"]),
         (|b| _ = b.set("process.cwd", json!("relative")), &["process.cwd", "relative"]),
-        (|b| _ = b.set("process.cwd", json!("/nowhere")), &["working directory /nowhere", "no such file"]),
+        (|b| _ = b.set("process.cwd", json!("/proc/no")), &["working directory /proc/no", "no such file"]),
         (|b| _ = b.set("process.cwd", json!("/etc/passwd")), &["/etc/passwd", "not a directory"]),
         (|b| _ = b.set("process.user", json!({"uid": -1, "gid": 0})), &["config.json"]),
         (|b| _ = b.namespace(json!({"type": "galaxy"})), &["galaxy"]),

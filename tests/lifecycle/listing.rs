@@ -112,7 +112,7 @@ fn one_error_record_for_a_failure_anywhere() {
     // In the creator, before anything is made; in init; in a hook; at execve.
     let failures: [(&str, Value); 4] = [
         ("root.path", json!("nowhere")),
-        ("process.cwd", json!("/nowhere")),
+        ("process.cwd", json!("/dev/null")),
         ("hooks.createContainer", json!([{"path": "/bin/false"}])),
         ("process.args", json!(["nowhere"])),
     ];

@@ -9,7 +9,6 @@
     reason = "a helper that cannot go on fails the test that called it"
 )]
 
-mod attacks;
 mod crash;
 mod engines;
 mod exec;
@@ -23,5 +22,6 @@ mod leaks;
 mod listing;
 mod pty;
 mod races;
+mod scarce;
 mod terminals;
 mod verbs;

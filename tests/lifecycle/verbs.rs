@@ -91,6 +91,12 @@ fn every_verb_in_every_state() {
 }
 
 #[test]
+fn a_created_container_ends_by_a_signal() {
+    let bundle = Bundle::new();
+    bundle.create().kill("TERM").wait_for("stopped").delete();
+}
+
+#[test]
 fn a_created_container_can_be_deleted() {
     let mut bundle = Bundle::new();
     let leaks = Leaks::of(&bundle);

@@ -282,3 +282,17 @@ fn a_mapped_container_speaks_as_well() {
     assert_eq!(out.status, 0, "{out:?}");
     assert_eq!(manager.next(), "READY=1\n");
 }
+
+/// The caller was told that it failed, and has nothing to end it by.
+#[test]
+fn a_detached_run_that_cannot_tell_leaves_nothing() {
+    let mut bundle = Bundle::new();
+    let manager = Manager::new(&bundle);
+    speaks(&mut bundle, &["await /mnt/go", "say READY=1", "stay"]);
+    let mut call = manager.spawn(bundle.command(&["run", "--detach", bundle.id()]));
+    until("the container runs", || bundle.locule(&["state", bundle.id()]).stdout.contains("\"running\""));
+    drop(manager);
+    go(&bundle);
+    assert!(!call.wait().unwrap().success());
+    bundle.assert_gone();
+}

@@ -19,6 +19,7 @@ const LAST: u32 = 63;
 /// CAP_CHECKPOINT_RESTORE (kernel 5.9): every kernel that locule runs on has those up to here.
 const ALWAYS: u32 = 40;
 const SYS_ADMIN: u32 = 21;
+const KILL: u32 = 5;
 
 /// The five sets as masks by capability number.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -77,7 +78,7 @@ pub fn plan(spec: Option<&Capabilities>) -> Result<(CapsPlan, Warnings)> {
     let beyond = plan.ambient & !(plan.permitted & plan.inheritable);
     if beyond != 0 {
         warnings.push(format!(
-            "process.capabilities.ambient: ignoring {}: an ambient capability must be permitted and inheritable",
+            "process.capabilities.ambient: can't raise ambient capability {}: it must be permitted and inheritable",
             names(beyond)
         ));
         plan.ambient &= !beyond;
@@ -162,6 +163,14 @@ impl CapsPlan {
         }
         Error::sys(errno, "setting the capabilities of process.capabilities")
     }
+}
+
+/// Leaves the calling process no capability but CAP_KILL, if it has that: for one of ours that only
+/// passes signals and bytes on from here on.
+pub fn keep_kill_alone() -> Result<()> {
+    let doing = || "giving up capabilities";
+    let kept = sys::get().doing(doing)?.permitted & bit(KILL);
+    sys::set(sys::Sets { effective: kept, permitted: kept, inheritable: 0 }).doing(doing)
 }
 
 /// Names of the capabilities that this kernel has, by number; for `features`.
@@ -255,7 +264,7 @@ mod tests {
         spec.inheritable = list(&["CAP_KILL"]);
         let (plan, warnings) = plan(Some(&spec)).unwrap();
         assert_eq!(plan.ambient, 1 << 5);
-        assert!(warnings[0].contains("ignoring CAP_CHOWN:"), "{warnings:?}");
+        assert!(warnings[0].contains("capability CAP_CHOWN:"), "{warnings:?}");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The workload's ids: `process.user`, `exec --user`, umask and the default of `HOME`.
+//! The workload's ids: `process.user`, umask and the default of `HOME`.
 //!
 //! Owns the order setgroups, setgid, setuid. Ids are numbers only: a user is never looked up by a
 //! name, so that no passwd file of an image can change who runs (CVE-2016-3697).
@@ -51,35 +51,6 @@ fn check(field: &str, id: u32) -> Result<()> {
     if id == u32::MAX {
         return Err(Error::invalid(format!("{field}: {id} is not a valid id")));
     }
-    Ok(())
-}
-
-/// Puts `exec --user UID[:GID]` over `process.user`; a missing gid keeps the document's.
-///
-/// An empty text changes nothing. Anything but numbers is refused (CVE-2026-30892 came from
-/// reading a part that is not there as 0).
-pub fn exec_user(text: &str, user: &mut User) -> Result<()> {
-    if text.is_empty() {
-        return Ok(());
-    }
-    let (uid, gid) = match text.split_once(':') {
-        Some((uid, gid)) => (uid, Some(gid)),
-        None => (text, None),
-    };
-    let number = |part: &str| {
-        part.parse::<u32>()
-            .ok()
-            .filter(|id| *id != u32::MAX && part.bytes().all(|byte| byte.is_ascii_digit()))
-            .ok_or_else(|| {
-                Error::invalid(format!("--user {text}: {part:?} is not a numeric id"))
-                    .hint("give UID or UID:GID")
-            })
-    };
-    let uid = number(uid)?;
-    if let Some(gid) = gid {
-        user.gid = number(gid)?;
-    }
-    user.uid = uid;
     Ok(())
 }
 
@@ -163,27 +134,6 @@ pub fn home_for(uid: u32, passwd: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn exec_user_takes_numbers_only() {
-        let before = User { uid: 7, gid: 8, ..User::default() };
-        let parse = |text: &str| {
-            let mut user = before.clone();
-            exec_user(text, &mut user).map(|()| (user.uid, user.gid))
-        };
-        assert_eq!(parse("").unwrap(), (7, 8));
-        assert_eq!(parse("1").unwrap(), (1, 8));
-        assert_eq!(parse("1:2").unwrap(), (1, 2));
-        assert_eq!(parse("0").unwrap(), (0, 8));
-        assert_eq!(parse("4294967294:0").unwrap(), (4_294_967_294, 0));
-        for text in
-            [":2", ":", "1:", "a", "root", "1:a", "1:2:3", "-1", "+1", " 1", "1 ", "4294967295", "0x1"]
-        {
-            let mut user = before.clone();
-            assert!(exec_user(text, &mut user).is_err(), "{text:?}");
-            assert_eq!(user.uid, 7, "{text:?} must not change the user");
-        }
-    }
 
     #[test]
     fn minus_one_is_no_id() {

@@ -128,7 +128,8 @@ fn create_at(root: OwnedFd, path: &Path, limits: &Limits) -> Result<New> {
         return Err(in_use(path));
     }
     if events.frozen {
-        let text = format!("container's cgroup {} is frozen: it, or one above it, is paused", path.display());
+        let text =
+            format!("container's cgroup unexpectedly frozen: {}, or one above it, is paused", path.display());
         return Err(Error::new(Kind::State, text).hint("resume the frozen cgroup first"));
     }
     Ok(New { fd, path: path.to_path_buf(), made })
@@ -153,7 +154,7 @@ fn make_dirs(made: &mut Made, path: &Path) -> nix::Result<()> {
 
 /// Sees to it that the cgroup has every controller that the tree has. What the limits need must be
 /// there; the others serve statistics and may fail.
-fn enable_controllers(
+pub(super) fn enable_controllers(
     root: BorrowedFd<'_>,
     leaf: BorrowedFd<'_>,
     path: &Path,

@@ -19,24 +19,25 @@ const DELEGATED: &str = "cgroup.procs\ncgroup.subtree_control\ncgroup.threads\n"
 
 impl Cgroup {
     /// The directory for a further process: the cgroup `inner` below this one if named (`exec --cgroup`),
-    /// else the one that `init` is in.
+    /// else this one, or the one that `init` is in.
     ///
-    /// An init such as systemd moves itself into a cgroup below and shares out controllers; then the
-    /// upper one takes no process any more.
+    /// The latter where an init such as systemd has moved itself into a cgroup below and shared out controllers: this
+    /// one takes no process any more then.
     pub fn exec_fd(&self, inner: Option<&Path>, init: i32) -> Result<OwnedFd> {
         let doing =
-            |path: &Path| format!("opening cgroup {} below {}", path.display(), self.path().display());
+            |path: &Path| format!("adding pid to cgroup {} below {}", path.display(), self.path().display());
         let path = match inner {
             Some(inner) => {
                 if inner.components().any(|part| part == Component::ParentDir) {
                     return Err(Error::invalid(format!(
-                        "cgroup {:?} leads out of the container's",
+                        "bad sub cgroup path: {:?} leads out of the container's",
                         inner.display()
                     )));
                 }
                 inner.strip_prefix("/").unwrap_or(inner).to_path_buf()
             }
-            None => self.inner_cgroup_of(init)?.unwrap_or_default(),
+            None if self.shares_out() => self.inner_cgroup_of(init)?.unwrap_or_default(),
+            None => PathBuf::new(),
         };
         let name = if path.as_os_str().is_empty() { Path::new(".") } else { &path };
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
@@ -45,6 +46,10 @@ impl Cgroup {
             let err = Error::sys(errno, doing(name));
             if errno == Errno::ENOENT { err.hint("make the cgroup in the container first") } else { err }
         })
+    }
+
+    fn shares_out(&self) -> bool {
+        fs::read(self, "cgroup.subtree_control").is_ok_and(|list| !list.trim().is_empty())
     }
 
     /// Where below this cgroup a process is; `None` where it is in it, or elsewhere.

@@ -36,6 +36,7 @@ mod watch;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
@@ -126,8 +127,9 @@ pub fn refuse_in_use(mount: &Path, location: &Location) -> Result<()> {
     match location.manager {
         // Nobody asked for this one: it is passed over where it is another's.
         Manager::Cgroupfs if location.optional => Ok(()),
-        Manager::Cgroupfs => create::refuse_in_use(mount, &location.path),
-        Manager::Systemd { .. } | Manager::Disabled => Ok(()),
+        // Where a scope of a user's systemd lies, only that one knows.
+        Manager::Cgroupfs | Manager::Systemd { user: false } => create::refuse_in_use(mount, &location.path),
+        Manager::Systemd { user: true } | Manager::Disabled => Ok(()),
     }
 }
 
@@ -172,6 +174,16 @@ impl Prepared {
         }
     }
 
+    /// Removes it again, with whatever was born in it.
+    pub fn discard(self, limit: Duration) {
+        if let Prepared::Made(Made { new, mount }) = self {
+            let record = Record { manager: Manager::Cgroupfs, path: new.path, unit: None };
+            let cgroup = Cgroup { fd: new.fd, mount, record, made: new.made.keep() };
+            let _ = cgroup.remove(true, limit);
+            cgroup.undo();
+        }
+    }
+
     /// The cgroup with `pid` in it: there already after `CLONE_INTO_CGROUP`, put there by systemd
     /// otherwise. The limits are for [`Cgroup::apply`] to make.
     pub fn attach(self, pid: i32) -> Result<Option<Cgroup>> {
@@ -199,9 +211,15 @@ impl Scope {
             return Err(Error::new(crate::Kind::System, text).hint("did it end, or was it moved meanwhile?"));
         }
         let record = Record { manager: Manager::Systemd { user }, path: found, unit: Some(unit) };
-        Cgroup::open(&mount, &record)?.ok_or_else(|| {
+        let cgroup = Cgroup::open(&mount, &record)?.ok_or_else(|| {
             Error::new(crate::Kind::System, format!("cgroup {} is gone", record.path.display()))
-        })
+        })?;
+        if !user {
+            // systemd hands on what it manages itself, and knows no hugetlb, rdma and misc.
+            let root = fs::open_mount(&mount)?;
+            create::enable_controllers(root.as_fd(), cgroup.as_fd(), cgroup.path(), &Limits::default())?;
+        }
+        Ok(cgroup)
     }
 }
 

@@ -21,6 +21,8 @@ pub struct MountOp {
     pub what: What,
     /// Attributes of the mount itself.
     pub attr: MountAttr,
+    /// Whether a bind mount has just these: of its source's attributes none stays that `attr` does not name.
+    pub exact: bool,
     /// Attributes of the mount and all below it.
     pub attr_all: MountAttr,
     /// In order: propagation flag and whether it is recursive.
@@ -114,17 +116,24 @@ const VIRTUAL: [&str; 6] = ["proc", "sysfs", "tmpfs", "mqueue", "devpts", "cgrou
 
 /// Plans `mounts`.
 pub fn mounts(spec: &Spec, bundle: &Path, warnings: &mut Vec<String>) -> Result<Vec<MountOp>> {
+    let root = spec.root.as_ref().map(|root| clean(&bundle.join(&root.path)));
+    let root = root.as_deref().filter(|root| *root != Path::new("/"));
     spec.mounts
         .iter()
         .enumerate()
         .map(|(at, mount)| {
-            plan_mount(mount, spec, bundle, warnings)
+            plan_mount(mount, spec, (bundle, root), warnings)
                 .map_err(|err| err.context(format_args!("mounts[{at}] ({})", mount.destination.display())))
         })
         .collect()
 }
 
-fn plan_mount(mount: &Mount, spec: &Spec, bundle: &Path, warnings: &mut Vec<String>) -> Result<MountOp> {
+fn plan_mount(
+    mount: &Mount,
+    spec: &Spec,
+    (bundle, root): (&Path, Option<&Path>),
+    warnings: &mut Vec<String>,
+) -> Result<MountOp> {
     if mount.destination.as_os_str().is_empty() {
         return Err(Error::invalid("destination is missing"));
     }
@@ -135,6 +144,9 @@ fn plan_mount(mount: &Mount, spec: &Spec, bundle: &Path, warnings: &mut Vec<Stri
         ));
     }
     let destination = clean(&mount.destination);
+    // As runc: a destination that begins with the root's own path on the host is meant inside it.
+    let inside = root.and_then(|root| destination.strip_prefix(root).ok());
+    let destination = inside.map_or_else(|| destination.clone(), |inside| Path::new("/").join(inside));
     if destination == Path::new("/") {
         return Err(Error::invalid("a mount cannot cover the root itself: set root.path instead"));
     }
@@ -147,6 +159,7 @@ fn plan_mount(mount: &Mount, spec: &Spec, bundle: &Path, warnings: &mut Vec<Stri
         destination,
         what,
         attr: options.attr,
+        exact: options.exact,
         attr_all: options.attr_all,
         propagation: options.propagation,
         idmap,
@@ -328,7 +341,12 @@ mod tests {
 
     fn plan(json: &str) -> Result<MountOp> {
         let mount: Mount = serde_json::from_str(json).unwrap();
-        plan_mount(&mount, &Spec::default(), Path::new("/bundle"), &mut Vec::new())
+        plan_mount(
+            &mount,
+            &Spec::default(),
+            (Path::new("/bundle"), Some(Path::new("/bundle/rootfs"))),
+            &mut Vec::new(),
+        )
     }
 
     #[test]
@@ -351,11 +369,23 @@ mod tests {
             r#"{"destination":"/proc","type":"tmpfs"}"#,
             r#"{"destination":"/proc/self","type":"bind","source":"/a"}"#,
             r#"{"destination":"/tmp/../proc/sys","type":"tmpfs"}"#,
+            r#"{"destination":"/bundle/rootfs/proc/sys","type":"tmpfs"}"#,
         ] {
             assert!(plan(json).unwrap_err().to_string().contains("inside /proc"), "{json}");
         }
         assert!(plan(r#"{"destination":"/proc/meminfo","type":"bind","source":"/a"}"#).is_ok());
         assert!(plan(r#"{"destination":"/proc","type":"proc","source":"proc"}"#).is_ok());
+    }
+
+    #[test]
+    fn the_roots_own_path_is_stripped() {
+        let at = |json| plan(json).unwrap().destination;
+        assert_eq!(at(r#"{"destination":"/bundle/rootfs/a/b","type":"tmpfs"}"#), Path::new("/a/b"));
+        assert_eq!(
+            at(r#"{"destination":"/bundle/rootfs2/a","type":"tmpfs"}"#),
+            Path::new("/bundle/rootfs2/a")
+        );
+        assert!(plan(r#"{"destination":"/bundle/rootfs","type":"tmpfs"}"#).is_err());
     }
 
     #[test]

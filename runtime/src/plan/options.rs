@@ -120,6 +120,8 @@ pub struct Options {
     pub idmap: Option<bool>,
     /// For the mount itself.
     pub attr: MountAttr,
+    /// Whether any word was about the attributes of the mount itself.
+    pub exact: bool,
     /// For the mount and all below it.
     pub attr_all: MountAttr,
     /// In order: propagation flag and whether it is recursive.
@@ -139,6 +141,7 @@ pub fn parse(options: &[String]) -> Options {
             out.data.extend(word.split(',').filter(|w| !w.is_empty()).map(str::to_owned));
             continue;
         };
+        out.exact |= matches!(TABLE[at].1, Set(_) | Clear(_) | Atime(_));
         match TABLE[at].1 {
             Nothing => {}
             Set(bits) => set(&mut out.attr, bits),
@@ -197,7 +200,7 @@ mod tests {
     #[test]
     fn recursive_words_do_not_touch_the_plain_set() {
         let out = words("rbind rro rstrictatime rslave");
-        assert_eq!(out.bind, Some(true));
+        assert_eq!((out.bind, out.exact), (Some(true), false));
         assert_eq!((out.attr.set, out.attr.clear), (0, 0));
         assert_eq!(out.attr_all.set, attr::RDONLY | attr::STRICTATIME);
         assert_eq!(out.propagation, [(libc::MS_SLAVE, true)]);

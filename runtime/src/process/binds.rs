@@ -15,7 +15,7 @@ use super::userns;
 use crate::error::{Context, Error, Result};
 use crate::plan::Plan;
 use crate::plan::mounts::{DeviceNode, MountOp, What};
-use crate::plan::namespaces::MOUNT;
+use crate::plan::namespaces::{MOUNT, USER};
 use crate::rootfs::{Root, clean, is_dir};
 use crate::sys::fs::{cstring, openat2};
 use crate::sys::mount::{MountAttr, attr, clone_tree, set_attr};
@@ -37,6 +37,8 @@ pub struct Prepared {
     pub root: OwnedFd,
     /// As `plan.mounts`; `None` for what is no bind mount.
     pub sources: Vec<Option<Source>>,
+    /// As `plan.mounts`: the own id maps of those whose source init opens.
+    pub maps: Vec<Option<OwnedFd>>,
     /// As `plan.devices`, in a user namespace, where no nodes but FIFOs can be made.
     pub devices: Vec<Option<OwnedFd>>,
     /// The host's null device, for masks over files; `None` when nothing is masked.
@@ -67,12 +69,63 @@ pub fn prepare_inside(plan: &Plan) -> Result<Prepared> {
 /// Adds one more mount behind those of the plan; its source is opened now if the others are.
 pub fn add(plan: &mut Plan, prepared: &mut Option<Prepared>, op: MountOp) -> Result<()> {
     if let (Some(prepared), What::Bind { source, recursive }) = (prepared, &op.what) {
-        let default = default_propagation(plan);
-        prepared.sources.push(Some(open_source(&op, source, *recursive, default)?));
+        let inherits = Inherits::of(plan);
+        prepared.sources.push(Some(open_source(&op, source, *recursive, &inherits)?));
+        prepared.maps.push(None);
     }
     plan.mounts.push(op);
     Ok(())
 }
+
+/// What a bind mount has without a word about it.
+struct Inherits<'a> {
+    /// A user namespace to be joined.
+    joined: Option<&'a Path>,
+    /// Propagation, and whether it reaches the mounts below.
+    propagation: (u64, bool),
+    /// Attributes that are off.
+    off: u64,
+}
+
+impl<'a> Inherits<'a> {
+    fn of(plan: &'a Plan) -> Self {
+        // In a user namespace the kernel keeps what protects the host's mounts (mount_namespaces(7)).
+        let mapped = plan.new_user_namespace() || plan.joins_user_namespace();
+        let kept = if mapped { LOCKED } else { 0 };
+        let joined =
+            plan.namespaces.join.iter().find(|(flag, _)| *flag == USER).map(|(_, path)| path.as_path());
+        Inherits { joined, propagation: default_propagation(plan), off: (LOCKED | attr::NOSYMFOLLOW) & !kept }
+    }
+
+    /// A user namespace with the id maps of `op`; `None` where there are none yet, or none at all.
+    fn maps_of(&self, op: &MountOp) -> Result<Option<OwnedFd>> {
+        match (op.idmap.as_ref().map(|idmap| idmap.maps.as_ref()), self.joined) {
+            (Some(Some((uids, gids))), _) => userns::with_maps(uids, gids).map(Some),
+            (Some(None), Some(path)) => openat2(AT_FDCWD, path, OFlag::O_RDONLY, 0, 0)
+                .doing(|| format!("opening the user namespace {}", path.display()))
+                .map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// The attributes of `op`: what it names, or else what its source has; once it names any, those that it does not
+    /// name are off. That is what mount(2) does with `MS_REMOUNT | MS_BIND`, and so runc and crun.
+    fn attributes(&self, op: &MountOp) -> MountAttr {
+        let mut own = op.attr;
+        if !op.exact {
+            return own;
+        }
+        own.clear |= self.off & !own.set;
+        if self.off & attr::NOSUID != 0 && (own.clear & attr::ATIME_MASK) | (own.set & attr::NODIRATIME) != 0
+        {
+            own.clear |= (attr::ATIME_MASK | attr::NODIRATIME) & !(own.set & attr::NODIRATIME);
+        }
+        own
+    }
+}
+
+/// What a mount namespace of a less privileged user cannot take off.
+const LOCKED: u64 = attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC;
 
 fn default_propagation(plan: &Plan) -> (u64, bool) {
     match plan.root_propagation {
@@ -89,9 +142,9 @@ fn open_root(plan: &Plan) -> Result<OwnedFd> {
 }
 
 fn with_root(plan: &Plan, root: OwnedFd) -> Result<Prepared> {
-    let default = default_propagation(plan);
+    let inherits = Inherits::of(plan);
     // A shared or unbindable root would be refused by pivot_root(2); it is made so afterwards.
-    let until_pivot = match default.0 {
+    let until_pivot = match inherits.propagation.0 {
         libc::MS_PRIVATE => libc::MS_PRIVATE,
         _ => libc::MS_SLAVE,
     };
@@ -100,12 +153,17 @@ fn with_root(plan: &Plan, root: OwnedFd) -> Result<Prepared> {
         .doing(|| format!("detaching {} from the host's mounts", plan.rootfs.display()))?;
 
     let mut sources = Vec::with_capacity(plan.mounts.len());
+    let mut maps = Vec::with_capacity(plan.mounts.len());
     for op in &plan.mounts {
+        let in_root =
+            matches!(&op.what, What::Bind { source, .. } if clean(source).starts_with(&plan.rootfs));
+        // In its pid namespace init could not write the maps of another process.
+        maps.push(if in_root { inherits.maps_of(op)? } else { None });
         sources.push(match &op.what {
             // An earlier mount may have made it: init opens it when its turn comes.
-            What::Bind { source, .. } if clean(source).starts_with(&plan.rootfs) => None,
+            What::Bind { .. } if in_root => None,
             What::Bind { source, recursive } => {
-                Some(open_source(op, source, *recursive, default).map_err(|err| {
+                Some(open_source(op, source, *recursive, &inherits).map_err(|err| {
                     err.context(format_args!("mounting {} on {}", source.display(), op.destination.display()))
                 })?)
             }
@@ -126,13 +184,14 @@ fn with_root(plan: &Plan, root: OwnedFd) -> Result<Prepared> {
         set_attr(&null, false, &attrs).doing(|| "making the cover of masked files read-only")?;
         Some(null)
     };
-    Ok(Prepared { root, sources, devices, null })
+    Ok(Prepared { root, sources, maps, devices, null })
 }
 
-fn open_source(op: &MountOp, source: &Path, recursive: bool, default: (u64, bool)) -> Result<Source> {
+fn open_source(op: &MountOp, source: &Path, recursive: bool, inherits: &Inherits<'_>) -> Result<Source> {
     let mount = clone_tree(AT_FDCWD, &cstring(source).doing(|| "reading the source")?, recursive)
         .map_err(|errno| source_error(errno, source, recursive))?;
-    finish_source(mount, op, recursive, default)
+    let maps = inherits.maps_of(op)?;
+    finish_source(mount, op, recursive, inherits, maps.as_ref())
 }
 
 /// The source of a bind mount that lies in the container's own root, as it is by now.
@@ -144,8 +203,9 @@ pub fn source_in_root(
     op: &MountOp,
     source: &Path,
     recursive: bool,
+    maps: Option<&OwnedFd>,
 ) -> Result<Source> {
-    if op.idmap.as_ref().is_some_and(|idmap| idmap.maps.is_none()) {
+    if maps.is_none() && op.idmap.is_some() {
         return Err(Error::unsupported("a place in the container's own root cannot be bound with idmap"));
     }
     let source = clean(source);
@@ -153,11 +213,17 @@ pub fn source_in_root(
     let doing = || format!("opening the source {}", source.display());
     let place = root.resolve(inside, OFlag::empty()).doing(doing)?;
     let mount = clone_tree(&place, c"", recursive).doing(doing)?;
-    finish_source(mount, op, recursive, default_propagation(plan))
+    finish_source(mount, op, recursive, &Inherits::of(plan), maps)
 }
 
 /// Checks a detached copy and gives it its attributes.
-fn finish_source(mount: OwnedFd, op: &MountOp, recursive: bool, default: (u64, bool)) -> Result<Source> {
+fn finish_source(
+    mount: OwnedFd,
+    op: &MountOp,
+    recursive: bool,
+    inherits: &Inherits<'_>,
+    maps: Option<&OwnedFd>,
+) -> Result<Source> {
     if op.destination == Path::new("/proc") {
         let magic = fs_magic(&mount).doing(|| "looking at the source's file system")?;
         if magic != libc::PROC_SUPER_MAGIC {
@@ -165,12 +231,9 @@ fn finish_source(mount: OwnedFd, op: &MountOp, recursive: bool, default: (u64, b
         }
     }
     let is_dir = is_dir(&mount).doing(|| "looking at the source")?;
-    apply_attributes(&mount, op, recursive, default)?;
-    if let Some(idmap) = &op.idmap
-        && let Some((uids, gids)) = &idmap.maps
-    {
-        let userns = userns::with_maps(uids, gids)?;
-        map_ids(&mount, idmap.recursive, &userns)?;
+    apply_attributes(&mount, op, recursive, inherits)?;
+    if let (Some(idmap), Some(userns)) = (&op.idmap, maps) {
+        map_ids(&mount, idmap.recursive, userns)?;
     }
     Ok(Source { mount, is_dir })
 }
@@ -187,8 +250,9 @@ fn source_error(errno: Errno, source: &Path, recursive: bool) -> Error {
 }
 
 /// Sets attributes and propagation in as few calls as their recursion allows.
-fn apply_attributes(mount: &OwnedFd, op: &MountOp, recursive: bool, default: (u64, bool)) -> Result<()> {
-    let mut own = op.attr;
+fn apply_attributes(mount: &OwnedFd, op: &MountOp, recursive: bool, inherits: &Inherits<'_>) -> Result<()> {
+    let default = inherits.propagation;
+    let mut own = inherits.attributes(op);
     let mut all = op.attr_all;
     let mut rest = &op.propagation[..];
     // Without own wish a mount follows the root; a shared one starts as the root's kind would have it.
@@ -216,10 +280,18 @@ fn apply_attributes(mount: &OwnedFd, op: &MountOp, recursive: bool, default: (u6
         }
     }
     let doing = || "setting the mount's attributes";
-    for (attrs, recursive) in [(&own, false), (&all, true)] {
-        if attrs.set | attrs.clear | attrs.propagation != 0 {
-            set_attr(mount, recursive, attrs).doing(doing)?;
+    if own.set | own.clear | own.propagation != 0 {
+        match set_attr(mount, false, &own) {
+            // The runtime itself is in a user namespace, which may not take off what nobody named.
+            Err(Errno::EPERM) if own.clear != op.attr.clear => {
+                let named = MountAttr { clear: op.attr.clear, ..own };
+                set_attr(mount, false, &named).doing(doing)?;
+            }
+            other => other.doing(doing)?,
         }
+    }
+    if all.set | all.clear | all.propagation != 0 {
+        set_attr(mount, true, &all).doing(doing)?;
     }
     for (flag, recursive) in rest {
         let attrs = MountAttr { propagation: *flag, ..MountAttr::default() };

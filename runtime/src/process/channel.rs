@@ -149,6 +149,22 @@ impl Channel {
         }))
     }
 
+    /// Receives one message from the process of `pidfd` while this one holds the other end as well,
+    /// so that no end-of-file tells of a death: `None` when it ended without a word.
+    pub fn recv_of(&self, pidfd: &OwnedFd) -> Result<Option<Message>> {
+        let mut fds =
+            [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN), PollFd::new(self.as_fd(), PollFlags::POLLIN)];
+        while let Err(errno) = poll(&mut fds, PollTimeout::NONE) {
+            if errno != Errno::EINTR {
+                return Err(errno).doing(|| "waiting for the other side of the fork");
+            }
+        }
+        // The end is looked at first: what was said right before it is there by now.
+        let mut fds = [PollFd::new(self.as_fd(), PollFlags::POLLIN)];
+        let said = poll(&mut fds, PollTimeout::ZERO).doing(|| "listening to the other side of the fork")?;
+        if said == 0 { Ok(None) } else { self.recv() }
+    }
+
     /// Sends one message to a side that may have failed meanwhile: then its reason is the error.
     ///
     /// A side that died without a word is left for the next [`Channel::recv`] to find.
@@ -218,6 +234,23 @@ mod tests {
         assert_eq!(b.reason(err).to_string(), "the reason");
         assert_eq!(b.reason(Error::invalid("other")).to_string(), "other");
         assert!(b.recv().unwrap().is_none());
+    }
+
+    #[test]
+    fn a_death_is_seen_by_a_side_that_holds_both_ends() {
+        let (a, b) = Channel::pair().unwrap();
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let pidfd = crate::sys::clone::pidfd_open(child.id() as i32).unwrap();
+        a.send(&Message::Init(7)).unwrap();
+        assert!(matches!(b.recv_of(&pidfd).unwrap(), Some(Message::Init(7))));
+        child.kill().unwrap();
+        assert!(b.recv_of(&pidfd).unwrap().is_none());
+        a.send(&Message::Go).unwrap();
+        assert!(
+            matches!(b.recv_of(&pidfd).unwrap(), Some(Message::Go)),
+            "what was said before the end counts"
+        );
+        child.wait().unwrap();
     }
 
     #[test]

@@ -306,7 +306,14 @@ impl Attempt<'_> {
             hook_state: &hook_state,
             seal: &self.seal,
         };
-        let (pid, pidfd) = spawn(&handover, cgroup.fd(), &mut self.lock, &ours)?;
+        let (pid, pidfd) = match spawn(&handover, cgroup.fd(), &mut self.lock, &ours) {
+            Ok(spawned) => spawned,
+            Err(err) => {
+                // A step between that was killed may have made an init that nobody can name.
+                cgroup.discard(DEATH);
+                return Err(err);
+            }
+        };
         drop(theirs);
         // Nothing may fail before both are where `undo` finds them.
         self.pidfd = Some((pid, pidfd));
@@ -439,21 +446,38 @@ impl Attempt<'_> {
     /// What to say of an init that ended without a word: mostly the limits were too tight.
     fn death(&self) -> Error {
         let err = Error::new(Kind::System, "the container's init died while it was being set up");
-        match self.cgroup.as_ref().and_then(|cgroup| cgroup.memory_events().ok()) {
-            Some(events) if events.oom_kill > 0 => {
+        match self.cgroup.as_ref().map(Cgroup::memory_events) {
+            Some(Ok(events)) if events.oom_kill > 0 => {
                 err.hint("it was killed for lack of memory: raise linux.resources.memory.limit")
+            }
+            // systemd removes a scope, and what it counted, with its last process.
+            Some(Err(_)) if self.limits_memory() && self.was_killed() => {
+                err.hint("it was killed, most likely for lack of memory: raise linux.resources.memory.limit")
             }
             _ => err.hint("look for its reason in the kernel's log"),
         }
     }
 
+    fn limits_memory(&self) -> bool {
+        self.outside.limits.controllers().any(|name| name == "memory")
+    }
+
+    /// Whether init, which has ended, ended by SIGKILL.
+    fn was_killed(&self) -> bool {
+        let Some((pid, _)) = &self.pidfd else { return false };
+        matches!(clone::wait(*pid), Ok(clone::Exit::Signal(libc::SIGKILL)))
+    }
+
     fn undo(self, store: &Store) {
-        let Attempt { outside, entry, cgroup, pidfd, rdt, .. } = self;
+        let Attempt { request, outside, entry, cgroup, pidfd, rdt, .. } = self;
         // The container existed: what its hooks set up is theirs to undo (runtime.md, lifecycle, steps 3-9).
         let existed = pidfd.is_some().then(|| entry.load().ok()).flatten();
         if let Some((pid, fd)) = pidfd {
             let _ = pidfd_signal(&fd, libc::SIGKILL);
             let _ = clone::wait(pid);
+            if let Some(file) = &request.pid_file {
+                outside::forget_pid(file, pid);
+            }
         }
         if let Some(cgroup) = cgroup {
             let _ = cgroup.remove(true, DEATH);
@@ -518,8 +542,8 @@ fn spawn(
                 process::close_for_good(ours.as_fd());
                 init::step_between(handover, flags)
             }
-            Cloned::Parent(pid, _) => {
-                let word = ours.recv();
+            Cloned::Parent(pid, pidfd) => {
+                let word = ours.recv_of(&pidfd);
                 let ended = clone::wait(pid).doing(|| "waiting for the step before init")?;
                 match word? {
                     Some(Message::Init(pid)) => {

@@ -15,7 +15,7 @@ use super::run::attend;
 use super::seal::Seal;
 use super::workload::{Workload, own_root, place_fds};
 use super::{console, outside};
-use crate::attrs::{keyring, memory_policy, rlimits, sched};
+use crate::attrs::{caps, keyring, memory_policy, rlimits, sched};
 use crate::container::Container;
 use crate::contract::NOT_RUNNING;
 use crate::error::{Context, Error, Kind, Result};
@@ -175,8 +175,14 @@ pub fn exec(container: &Container, mut request: ExecRequest) -> Result<Executed>
             return Err(err);
         }
     };
-    let exit =
-        if request.detach { None } else { Some(attend(pid, &pidfd, master, None).inspect_err(|_| kill())?) };
+    if request.detach {
+        return Ok(Executed { exit: None, warnings });
+    }
+    // It stays for as long as the workload, and has nothing to do but to pass things on.
+    let exit = caps::keep_kill_alone()
+        .and_then(|()| attend(pid, &pidfd, master, None))
+        .inspect_err(|_| kill())
+        .map(Some)?;
     Ok(Executed { exit, warnings })
 }
 
@@ -264,8 +270,8 @@ fn spawn(
                 process::close_for_good(ours.as_fd());
                 step_between(joining)
             }
-            Cloned::Parent(pid, _) => {
-                let word = ours.recv();
+            Cloned::Parent(pid, pidfd) => {
+                let word = ours.recv_of(&pidfd);
                 clone::wait(pid).doing(|| "waiting for the step between")?;
                 match word? {
                     Some(Message::Init(pid)) => {
@@ -400,5 +406,5 @@ fn go_on(workload: &Workload<'_>) -> Result<std::convert::Infallible> {
     let (program, env) = workload.prepare()?;
     process::set_parent_death_signal(0).doing(|| "untying the process from its creator")?;
     workload.channel.send(&Message::Ready)?;
-    Err(workload.execute(&program, &env))
+    Err(workload.execute(&program, &env, || Ok(())))
 }

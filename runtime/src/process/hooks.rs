@@ -3,6 +3,7 @@
 //! Owns their processes until they end or their time is up. What they print is kept for the error
 //! message and goes nowhere else.
 
+use std::ffi::CString;
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -19,14 +20,27 @@ use crate::report;
 use crate::spec::Hook;
 use crate::state::State;
 use crate::sys::clone::pidfd_open;
+use crate::sys::process;
 use crate::warn::warn;
 
+/// The one stage at which only the workload's own descriptors are left, those to be kept among them.
+const START_CONTAINER: &str = "startContainer";
 /// How much of a hook's output an error quotes.
 const QUOTED: u64 = 512;
 
 /// Runs the hooks of `stage` in order, stopping at the first that fails; `state` is the state JSON.
 pub fn run(stage: &str, hooks: &[Hook], state: &[u8]) -> Result<()> {
     run_all(stage, hooks, state, None)
+}
+
+/// Runs the `startContainer` hooks; one without an environment of its own gets the workload's, as with runc.
+pub fn run_start_container(hooks: &[Hook], state: &[u8], env: &[CString]) -> Result<()> {
+    let env = || env.iter().map(|entry| entry.to_string_lossy().into_owned()).collect();
+    let with_env = |hook: &Hook| match hook.env.is_empty() {
+        true => Hook { env: env(), ..hook.clone() },
+        false => hook.clone(),
+    };
+    run_all(START_CONTAINER, &hooks.iter().map(with_env).collect::<Vec<_>>(), state, None)
 }
 
 /// The same while the container's `init` lives: at its end a hook that still runs is killed, so
@@ -36,9 +50,13 @@ pub fn run_beside(init: &OwnedFd, stage: &str, hooks: &[Hook], state: &[u8]) -> 
 }
 
 fn run_all(stage: &str, hooks: &[Hook], state: &[u8], init: Option<&OwnedFd>) -> Result<()> {
+    if !hooks.is_empty() && stage != START_CONTAINER {
+        // What the caller leaked into this process stays here.
+        process::cloexec_from(3).doing(|| "closing the caller's descriptors to hooks")?;
+    }
     for (at, hook) in hooks.iter().enumerate() {
         run_one(hook, state, init).map_err(|err| {
-            err.context(format_args!("running {stage} hook #{at} ({})", hook.path.display()))
+            err.context(format_args!("error running {stage} hook #{at}: {}", hook.path.display()))
         })?;
     }
     Ok(())
@@ -92,6 +110,9 @@ fn run_one(hook: &Hook, state: &[u8], init: Option<&OwnedFd>) -> Result<()> {
     }
     let how = match (status.code(), status.signal()) {
         (Some(code), _) => format!("exit status {code}"),
+        (None, Some(libc::SIGSYS)) => {
+            "killed by SIGSYS (bad system call): linux.seccomp holds for it too".into()
+        }
         (None, signal) => format!("killed by signal {}", signal.unwrap_or_default()),
     };
     let mut said = Vec::new();
@@ -151,7 +172,10 @@ mod tests {
     fn failure_quotes_the_output() {
         let err =
             run("prestart", &[sh("true", None), sh("echo bad news >&2; exit 3", None)], b"{}").unwrap_err();
-        assert_eq!(err.to_string(), "running prestart hook #1 (/bin/sh): exit status 3, output: bad news");
+        assert_eq!(
+            err.to_string(),
+            "error running prestart hook #1: /bin/sh: exit status 3, output: bad news"
+        );
     }
 
     #[test]

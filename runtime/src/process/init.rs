@@ -191,6 +191,8 @@ fn set_up(handover: &Handover<'_>) -> Result<Never> {
         channel.send(&Message::RunHooks)?;
         channel.await_word(|word| matches!(word, Message::HooksDone))?;
     }
+    // As runc: the working directory of these is the root to be.
+    nix::unistd::fchdir(root.as_fd()).doing(|| "changing to the container's root")?;
     hooks::run("createContainer", &plan.hooks.create_container, &inside_state(handover, "creating"))?;
     root::restrict(&root, plan, prepared)?;
     root::enter(&root, plan, inherited.as_ref())?;
@@ -235,8 +237,11 @@ fn go_on(handover: &Handover<'_>, workload: &Workload<'_>) -> Result<Never> {
     channel.send(&Message::Ready)?;
     channel.await_word(|word| matches!(word, Message::Proceed))?;
     let go = || {
-        hooks::run("startContainer", &plan.hooks.start_container, &inside_state(handover, "created"))?;
-        Err(workload.execute(&program, &env))
+        let hooks = || match &plan.hooks.start_container[..] {
+            [] => Ok(()),
+            hooks => hooks::run_start_container(hooks, &inside_state(handover, "created"), &env),
+        };
+        Err(workload.execute(&program, &env, hooks))
     };
     match handover.gate {
         Some(gate) => wait_at_gate(gate, handover.preserved.len() as u32, go),
@@ -264,7 +269,11 @@ fn leave_mount_namespace(handover: &Handover<'_>) -> Result<OwnedFd> {
 fn wait_at_gate(gate: &OwnedFd, preserved: u32, go: impl FnOnce() -> Result<Never>) -> Result<Never> {
     // The creator sees end-of-file at once, however long this process waits here.
     process::close_all_but(3 + preserved, &[gate.as_fd()]).doing(|| "closing the runtime's descriptors")?;
+    // The first process of a pid namespace ignores what it does not handle: a container that was not started yet
+    // can be told to end all the same. execve(2) puts them back.
+    process::end_on(&[libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT]);
     let starter = Channel::over(socket::accept(gate).doing(|| "waiting for start")?);
+    process::reset_signals();
     starter.await_word(|word| matches!(word, Message::Proceed))?;
     let Err(err) = go();
     starter.give_up(err)

@@ -102,6 +102,7 @@ pub fn prepare(entry: &Entry, path: &Path, plan: &mut Plan) -> Result<Option<Mou
         attr_all: MountAttr::default(),
         propagation: Vec::new(),
         idmap: None,
+        exact: false,
     }))
 }
 

@@ -78,8 +78,16 @@ pub fn send_filter(
     let message =
         ProcessState { oci_version: &state.oci_version, fds: ["seccompFd"], pid, metadata, state: inner };
     let text = serde_json::to_vec(&message).doing(doing)?;
-    let sock = socket::connect_stream(path).doing(doing)?;
+    let sock = socket::connect_stream(path)
+        .doing(|| format!("failed to connect with seccomp agent {}", path.display()))?;
     socket::send(&sock, &text, &[fd.as_fd()]).doing(doing)
+}
+
+/// Removes the pid file of a process that failed after all, if it names that one.
+pub fn forget_pid(file: &Path, pid: i32) {
+    if std::fs::read(file).is_ok_and(|text| text == pid.to_string().as_bytes()) {
+        let _ = std::fs::remove_file(file);
+    }
 }
 
 /// Writes the pid file, digits only, and sends the pidfd, where the caller asked for them.

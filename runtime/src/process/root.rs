@@ -62,12 +62,12 @@ pub fn build(plan: &Plan, prepared: &Prepared, join_network: &mut dyn FnMut() ->
 
     // Modes of directories and nodes are meant to the bit.
     let old_mask = umask(0);
-    for (op, source) in plan.mounts.iter().zip(&prepared.sources) {
+    for ((op, source), maps) in plan.mounts.iter().zip(&prepared.sources).zip(&prepared.maps) {
         if !joined && matches!(&op.what, What::FileSystem { kind, .. } if kind.as_c_str() == c"sysfs") {
             join_network()?;
             joined = true;
         }
-        make_mount(&root, op, source.as_ref(), plan).map_err(|err| {
+        make_mount(&root, op, (source.as_ref(), maps.as_ref()), plan).map_err(|err| {
             err.context(format_args!("mounting {} on {}", name_of(op), op.destination.display()))
         })?;
     }
@@ -111,16 +111,21 @@ fn name_of(op: &MountOp) -> String {
     }
 }
 
-fn make_mount(root: &Root, op: &MountOp, source: Option<&Source>, plan: &Plan) -> Result<()> {
+fn make_mount(
+    root: &Root,
+    op: &MountOp,
+    (source, maps): (Option<&Source>, Option<&OwnedFd>),
+    plan: &Plan,
+) -> Result<()> {
     match (&op.what, source) {
         (What::Bind { .. }, Some(source)) => {
             let place = place(root, &op.destination, source.is_dir)?.0;
-            attach(&source.mount, &place).doing(|| "attaching")
+            attach_source(source, &place)
         }
         (What::Bind { source, recursive }, None) => {
-            let source = binds::source_in_root(plan, root, op, source, *recursive)?;
+            let source = binds::source_in_root(plan, root, op, source, *recursive, maps)?;
             let place = place(root, &op.destination, source.is_dir)?.0;
-            attach(&source.mount, &place).doing(|| "attaching")
+            attach_source(&source, &place)
         }
         (What::FileSystem { kind, source, options, copy_up }, _) => {
             file_system(root, op, kind, source, options, *copy_up, plan)
@@ -128,6 +133,19 @@ fn make_mount(root: &Root, op: &MountOp, source: Option<&Source>, plan: &Plan) -
         (What::Cgroup, _) => cgroup(root, op, plan),
         (What::Remount { bind, options }, _) => remount(root, op, *bind, options),
     }
+}
+
+/// Attaches a bind's source. A file on a directory or the other way round is mere EINVAL to the kernel.
+fn attach_source(source: &Source, place: &OwnedFd) -> Result<()> {
+    attach(&source.mount, place).map_err(|errno| match rootfs::is_dir(place) {
+        Ok(true) if !source.is_dir => {
+            Error::sys(Errno::ENOTDIR, "attaching").hint("the source is a file, the destination a directory")
+        }
+        Ok(false) if source.is_dir => {
+            Error::sys(Errno::ENOTDIR, "attaching").hint("the source is a directory, the destination a file")
+        }
+        _ => Error::sys(errno, "attaching"),
+    })
 }
 
 /// The place to mount on, made where missing, and whether it was there.
@@ -164,7 +182,9 @@ fn place(root: &Root, destination: &Path, dir: bool) -> Result<(OwnedFd, bool)> 
 fn link_error(errno: Errno) -> Error {
     let err = Error::sys(errno, "opening the destination");
     match errno {
-        Errno::ELOOP | Errno::ENOTDIR => err.hint("it must be a directory of the image, not a link"),
+        Errno::ELOOP | Errno::ENOTDIR => {
+            err.hint("it must be mounted on ordinary directory of the image, not on a link")
+        }
         _ => err,
     }
 }
@@ -373,6 +393,9 @@ fn make_link(root: &Root, link: &Path, target: &str) -> Result<()> {
 
 /// Covers masked paths and makes read-only what shall be; ends with the root itself.
 pub fn restrict(root: &Root, plan: &Plan, prepared: &Prepared) -> Result<()> {
+    // As runc and crun: images and pods name working directories that nobody made. Where it cannot be
+    // made, entering it says so.
+    let _ = root.make_dir(plan.process.cwd());
     for op in &plan.mounts {
         let new = matches!(op.what, What::FileSystem { .. }) && op.destination == Path::new("/dev");
         if new && op.attr.set & attr::RDONLY != 0 {
@@ -476,6 +499,38 @@ impl Cover {
     }
 }
 
+/// Takes every whole procfs and sysfs of the host's away.
+///
+/// Below a root that was not pivoted they stay mounted, and the kernel lets a user namespace inside mount a fresh one
+/// without masks as long as one is visible (mount_namespaces(7), `mnt_already_visible`).
+fn uncover_nothing(rootfs: &Path) -> Result<()> {
+    let doing = || "taking the host's procfs and sysfs away";
+    let table = read_at(AT_FDCWD, "/proc/self/mountinfo").doing(doing)?;
+    let places: Vec<PathBuf> = table.lines().filter_map(whole_kernel_fs).collect();
+    for place in places.iter().rev().filter(|place| !place.starts_with(rootfs)) {
+        match nix::mount::umount2(place, nix::mount::MntFlags::MNT_DETACH) {
+            // Locked by a user namespace further out: covered instead.
+            Err(Errno::EINVAL | Errno::EPERM) => {
+                mount(Some("tmpfs"), place, Some("tmpfs"), MsFlags::empty(), None::<&str>).doing(doing)?;
+            }
+            // It went with one above it.
+            Err(Errno::ENOENT) => {}
+            other => other.doing(doing)?,
+        }
+    }
+    Ok(())
+}
+
+/// The mount point in a line of mountinfo (proc(5)) if a whole procfs or sysfs is mounted there.
+fn whole_kernel_fs(line: &str) -> Option<PathBuf> {
+    let (mount, source) = line.split_once(" - ")?;
+    let mut fields = mount.split(' ').skip(3);
+    let (root, place) = (fields.next()?, fields.next()?);
+    let kind = source.split(' ').next()?;
+    let whole = root == "/" && matches!(kind, "proc" | "sysfs");
+    whole.then(|| PathBuf::from(place.replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\")))
+}
+
 /// Makes the root the process's and the mount namespace's own, and lets go of the host's.
 ///
 /// With `inherited`, the mount namespace of the runtime that the container shall live in, a copy of
@@ -492,6 +547,8 @@ pub fn enter(root: &Root, plan: &Plan, inherited: Option<&OwnedFd>) -> Result<()
     fchdir(root.as_fd()).doing(doing)?;
     if plan.no_pivot {
         // On a ramfs there is nothing that can be pivoted away: the root is moved over it instead.
+        uncover_nothing(&plan.rootfs)?;
+        fchdir(root.as_fd()).doing(doing)?;
         mount(Some("."), "/", None::<&str>, MsFlags::MS_MOVE, None::<&str>).doing(doing)?;
         nix::unistd::chroot(".").doing(doing)?;
     } else {

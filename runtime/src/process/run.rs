@@ -48,18 +48,19 @@ pub fn run(store: &Store, request: RunRequest) -> Result<i32> {
         let _ = container.finish(store);
         return Err(err);
     }
-    if request.detach {
-        if let Some(notify) = notify {
-            notify.see_ready(pid, &pidfd)?;
-        }
-        return Ok(0);
-    }
-    let exit = attend(pid, &pidfd, master, notify.as_ref()).inspect_err(|_| {
-        // Nobody waits for it any more.
+    // Whoever asked for it is told that it failed: nobody would end it any more.
+    let give_up = || {
         let _ = container.kill_everything();
         let _ = clone::wait(pid);
         let _ = container.finish(store);
-    })?;
+    };
+    if request.detach {
+        if let Some(notify) = notify {
+            notify.see_ready(pid, &pidfd).inspect_err(|_| give_up())?;
+        }
+        return Ok(0);
+    }
+    let exit = attend(pid, &pidfd, master, notify.as_ref()).inspect_err(|_| give_up())?;
     if !request.keep {
         container.finish(store)?;
     }

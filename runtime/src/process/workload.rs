@@ -4,13 +4,13 @@
 //! ends with execve(2). Touches no path but the working directory and the program.
 
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, OFlag};
-use nix::unistd::{AccessFlags, access};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag};
+use nix::unistd::{AccessFlags, faccessat};
 
 use super::channel::{Channel, Message};
 use crate::attrs::{memory_policy, rlimits, sched, user};
@@ -82,6 +82,8 @@ impl Workload<'_> {
             user::own_stdio(plan.user.uid)?;
         }
         plan.caps.before_setuid(plan.user.uid)?;
+        // With root's rights or with the user's own, and before capabilities go: as runc, either may be needed.
+        let entered = enter_plainly(&plan.cwd);
         plan.user.apply(self.proc)?;
         // What the document or the image names from here on, the working directory and the program, may
         // lead through /proc/self/fd: nothing of the host's may be open any more (CVE-2024-21626).
@@ -89,8 +91,9 @@ impl Workload<'_> {
         let kept: Vec<BorrowedFd<'_>> =
             [self.channel.as_fd()].into_iter().chain(self.gate.map(AsFd::as_fd)).collect();
         process::close_all_but(3 + self.preserve_fds, &kept).doing(|| "closing the runtime's descriptors")?;
-        // With the user's own rights, and before capabilities go: as runc, either way may be needed.
-        enter_directory(&plan.cwd)?;
+        if !entered {
+            enter_directory(&plan.cwd)?;
+        }
         // Without no_new_privs only CAP_SYS_ADMIN may load a filter.
         plan.caps.after_setuid(self.seccomp.is_some() && !plan.no_new_privileges)?;
         let mut env = plan.env.clone();
@@ -129,17 +132,24 @@ impl Workload<'_> {
 
     /// execve(2); the error says which exit code the caller owes its user.
     ///
-    /// The filter is loaded right before: a profile is written for the workload, and need not allow
-    /// what the runtime does until then.
-    pub fn execute(&self, program: &CStr, env: &[CString]) -> Error {
-        if !self.notifies()
-            && let Err(err) = self.load_filter()
-        {
+    ///
+    /// The filter is loaded right before: a profile is written for the workload, and need not allow what the runtime
+    /// does until then. Only `hooks`, those of startContainer, come after it, as with runc.
+    pub fn execute(&self, program: &CStr, env: &[CString], hooks: impl FnOnce() -> Result<()>) -> Error {
+        let loaded = if self.notifies() { Ok(()) } else { self.load_filter() };
+        if let Err(err) = loaded.and_then(|()| hooks()) {
             return err;
         }
         let errno = process::execve(program, &self.process.args, env);
-        contract::program_refused(&program.to_string_lossy(), errno)
+        contract::program_refused(&format!("exec {}", program.to_string_lossy()), errno)
     }
+}
+
+/// Enters a directory that no magic link leads to; whether it did. Descriptors of the host may be open.
+fn enter_plainly(cwd: &Path) -> bool {
+    openat2(AT_FDCWD, cwd, OFlag::O_PATH | OFlag::O_DIRECTORY, 0, libc::RESOLVE_NO_MAGICLINKS)
+        .and_then(nix::unistd::fchdir)
+        .is_ok_and(|()| nix::unistd::getcwd().is_ok_and(|path| path.is_absolute()))
 }
 
 /// chdir(2), and a check that it did not lead out of the root (CVE-2024-21626).
@@ -160,11 +170,12 @@ fn find_program(plan: &ProcessPlan) -> Result<CString> {
     let Some(name) = plan.args.first() else { return Err(Error::invalid("process.args is empty")) };
     let bytes = name.to_bytes();
     let shown = name.to_string_lossy();
+    let refused = |errno| contract::program_refused(&format!("exec: {shown:?}"), errno);
     if bytes.is_empty() {
         return Err(contract::program_missing(&shown));
     }
     if bytes.contains(&b'/') {
-        return usable(name).map(|()| name.clone()).map_err(|errno| contract::program_refused(&shown, errno));
+        return usable(name).map(|()| name.clone()).map_err(refused);
     }
     let mut denied = false;
     for dir in plan.var("PATH").unwrap_or_default().split(|b| *b == b':') {
@@ -176,11 +187,7 @@ fn find_program(plan: &ProcessPlan) -> Result<CString> {
             Err(_) => {}
         }
     }
-    Err(if denied {
-        contract::program_refused(&shown, Errno::EACCES)
-    } else {
-        contract::program_missing(&shown)
-    })
+    Err(if denied { refused(Errno::EACCES) } else { contract::program_missing(&shown) })
 }
 
 /// Whether `path` is a file that this user may execute.
@@ -189,7 +196,8 @@ fn usable(path: &CStr) -> nix::Result<()> {
     let fd = openat2(AT_FDCWD, os, OFlag::O_PATH, 0, 0)?;
     match crate::rootfs::is_dir(&fd)? {
         true => Err(Errno::EISDIR),
-        false => access(os, AccessFlags::X_OK),
+        // By the effective ids, as execve(2) looks: CAP_DAC_OVERRIDE counts.
+        false => faccessat(AT_FDCWD, os, AccessFlags::X_OK, AtFlags::AT_EACCESS),
     }
 }
 
@@ -204,9 +212,7 @@ pub fn own_root() -> Result<OwnedFd> {
 pub fn place_fds(fds: &[OwnedFd]) -> Result<()> {
     for (at, fd) in fds.iter().enumerate() {
         let number = 3 + at as i32;
-        if fd.as_fd().as_raw_fd() != number {
-            process::dup_to(fd, number).doing(|| format!("handing over descriptor {number}"))?;
-        }
+        process::dup_to(fd, number).doing(|| format!("handing over descriptor {number}"))?;
     }
     Ok(())
 }

@@ -183,7 +183,7 @@ fn read_rule(rule: &SeccompRule, index: usize) -> Result<Rule<'_>> {
     let action = full_action(&rule.action, rule.errno_ret, &place)?;
     if action == SECCOMP_RET_USER_NOTIF && rule.names.iter().any(|name| name == "write") {
         // Whoever installs the filter still has to report the listener to whoever passes it on.
-        return Err(refuse(format!("SCMP_ACT_NOTIFY cannot be used for write ({place})")));
+        return Err(refuse(format!("SCMP_ACT_NOTIFY cannot be used for the write syscall ({place})")));
     }
     let conditions = rule.args.iter().map(|arg| condition(arg, &place)).collect::<Result<Vec<_>>>()?;
     let mut seen = 0u8;

@@ -201,6 +201,7 @@ pub struct ThrottleDevice {
 #[serde(rename_all = "camelCase")]
 pub struct HugepageLimit {
     /// `2MB`, `1GB`, …
+    #[serde(alias = "pagesize")]
     pub page_size: String,
     /// Bytes.
     pub limit: u64,

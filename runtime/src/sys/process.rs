@@ -5,6 +5,14 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
 
+/// close_range(2) with `CLOSE_RANGE_CLOEXEC` (5.11): marks every descriptor from `first` on.
+pub fn cloexec_from(first: u32) -> nix::Result<()> {
+    const CLOSE_RANGE_CLOEXEC: u32 = 4;
+    // SAFETY: marks descriptors only, closes none.
+    Errno::result(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, CLOSE_RANGE_CLOEXEC) })
+        .map(drop)
+}
+
 /// Takes ownership of an inherited descriptor, if it is open.
 ///
 /// For descriptors that a caller hands over by number (`--preserve-fds`, `LISTEN_FDS`): call it once
@@ -26,8 +34,12 @@ pub fn inheritable(fd: impl AsFd, first: i32) -> nix::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(copy) })
 }
 
-/// dup2(2) onto a fixed number, without close-on-exec.
+/// dup2(2) onto a fixed number, without close-on-exec, also where it has that number already.
 pub fn dup_to(fd: impl AsFd, number: i32) -> nix::Result<()> {
+    if fd.as_fd().as_raw_fd() == number {
+        // SAFETY: changes a flag of an open descriptor.
+        return Errno::result(unsafe { libc::fcntl(number, libc::F_SETFD, 0) }).map(drop);
+    }
     // SAFETY: replaces `number`, which the caller gives up.
     Errno::result(unsafe { libc::dup2(fd.as_fd().as_raw_fd(), number) }).map(drop)
 }
@@ -133,6 +145,18 @@ pub fn reset_signals() {
         let mut none: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+    }
+}
+
+/// Has each of `signals` end this process, with 128 and its number as exit code.
+pub fn end_on(signals: &[i32]) {
+    extern "C" fn end(signal: i32) {
+        // SAFETY: async-signal-safe; ends the process.
+        unsafe { libc::_exit(128 + signal) }
+    }
+    for signal in signals {
+        // SAFETY: the handler calls _exit(2) alone.
+        unsafe { libc::signal(*signal, end as *const () as libc::sighandler_t) };
     }
 }
 

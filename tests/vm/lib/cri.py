@@ -33,6 +33,8 @@ CONFIG_TEXT = f"""version = 2
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = "/usr/lib/cni"
     conf_dir = "/etc/cni/net.d"
+  [plugins."io.containerd.grpc.v1.cri".containerd]
+    default_runtime_name = "tested"
   [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.tested]
     runtime_type = "io.containerd.runc.v2"
     [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.tested.options]
@@ -104,7 +106,7 @@ class Cri:
     def pod(self, name, handler="tested", linux=None, **fields):
         """A running pod: (its id, its configuration)."""
         (WORK / name).mkdir(exist_ok=True)
-        linux = {"cgroup_parent": "test.slice" if handler == "tested" else "/test", **(linux or {})}
+        linux = {"cgroup_parent": "/test.slice" if handler == "tested" else "/test", **(linux or {})}
         config = {
             "metadata": {"name": name, "uid": f"uid-{name}", "namespace": "test"},
             "hostname": name,

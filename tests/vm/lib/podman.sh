@@ -1,54 +1,52 @@
-# What Podman must be able to do with the runtime, as root and as a user. Sourced after common.sh.
+# What Podman's tests share: a storage of their own, the runtime under test, checks of a container's life.
+# Sourced after common.sh. A file NAME-user.sh is a link to NAME.sh: the same checks, as the ordinary user.
 
-# Storage of this file's own, so that nothing of one run is seen by the next.
-pod() {
-    timeout -k 5 180 podman --root "$WORK/storage" --runroot "$WORK/runroot" --cgroup-manager "$driver" \
-        --runtime "$(command -v "$RUNTIME")" "$@"
+case $0 in *-user.sh) as_user_file ;; esac
+program=$(command -v "$RUNTIME")
+driver=systemd
+# What the guide has users write; Podman knows crun's and runc's abilities by itself.
+export CONTAINERS_CONF_OVERRIDE=$WORK/containers.conf
+cat >"$CONTAINERS_CONF_OVERRIDE" <<CONF
+[engine]
+runtime_supports_json = ["crun", "runc", "$KIND"]
+runtime_supports_nocgroup = ["crun", "$KIND"]
+CONF
+
+# The first options of every call: nothing of one file is seen by the next.
+podman_options=(--root "$WORK/storage" --runroot "$WORK/runroot" --runtime "$program")
+pod() { timeout -k 5 180 podman "${podman_options[@]}" --cgroup-manager "$driver" "$@" </dev/null; }
+pod_state() { pod inspect --format "{{.State.$2}}" "$1"; }
+pod_is() { [ "$(pod_state "$1" Status)" = "$2" ]; }
+CLEANUPS+=("pod pod rm --all --force --time 0" "pod rm --all --force --time 0" "pod volume rm --all --force"
+    "pod unshare rm -rf '$WORK/storage' '$WORK/runroot'" "rm -rf '$WORK/storage' '$WORK/runroot'")
+
+is_root() { [ "$(id -u)" = 0 ]; }
+
+# podman_cgroup NAME: the folder that limits a running container
+podman_cgroup() {
+    local path
+    path=$(sed -n 's/^0:://p' "/proc/$(pod_state "$1" Pid)/cgroup")
+    # crun puts the process one level below a systemd scope.
+    echo "/sys/fs/cgroup${path%/container}"
 }
-pod_status() { pod inspect --format '{{.State.Status}}' "$1"; }
-pod_is() { [ "$(pod_status "$1")" = "$2" ]; }
-CLEANUPS+=("pod rm --all --force --time 0" "pod unshare rm -rf '$WORK/storage' '$WORK/runroot'; rm -rf '$WORK/storage'")
 
-# podman_life MANAGER ROOTFS
-podman_life() {
-    driver=$1
-    local root=$2 output code cgroup pid
-    output=$(pod run --rm --network none --rootfs "$root" sh -c 'echo out; exit 7' 2>"$WORK/err")
+# podman_image NAME: loads busybox under that name, without a tag
+podman_image() {
+    python3 /locule/tests/vm/lib/image.py "$WORK/image.tar" "$1:latest" && pod load --quiet --input "$WORK/image.tar"
+    rm -f "$WORK/image.tar"
+}
+
+# gives NAME CODE REGEX COMMAND...: the command ends with CODE, and what it says on standard error matches
+gives() {
+    local name=$1 wanted=$2 pattern=$3 code
+    shift 3
+    "$@" >/dev/null 2>"$WORK/err"
     code=$?
-    is "$driver: run gives its exit code" $code 7
-    is "$driver: its output" "$output $(head -n 3 "$WORK/err")" "out "
-    pod run --rm --network none --rootfs "$root" nothing >/dev/null 2>"$WORK/err"
-    is "$driver: 127 for a program that is not there" $? 127
-    like "$driver: which is named" "$(cat "$WORK/err")" "nothing"
-    pod run --rm --network none --rootfs "$root" /etc/passwd >/dev/null 2>"$WORK/err"
-    is "$driver: 126 for one that is none" $? 126
-
-    check "$driver: run --detach" pod run --detach --name life --network none --memory 64m --pids-limit 50 \
-        --rootfs "$root" sh -c 'trap "exit 5" TERM; while :; do sleep 1; done'
-    check "$driver: it runs" eventually pod_is life running
-    pid=$(pod inspect --format '{{.State.Pid}}' life)
-    cgroup=$(sed -n 's/^0:://p' "/proc/$pid/cgroup")
-    cgroup=/sys/fs/cgroup${cgroup%/container}
-    if [ "$driver" = systemd ] || [ "$(id -u)" = 0 ]; then
-        is "$driver: with its limits" "$(cat "$cgroup/memory.max") $(cat "$cgroup/pids.max")" "67108864 50"
+    if [ $code != "$wanted" ]; then
+        not_ok "$name" "exit $code, wanted $wanted: $(cat "$WORK/err")"
+    else
+        like "$name: $wanted" "$(cat "$WORK/err")" "$pattern"
     fi
-    is "$driver: exec" "$(pod exec life echo inside)" inside
-    pod exec life sh -c 'exit 9'
-    is "$driver: exec's exit code" $? 9
-    pod exec life nothing 2>/dev/null
-    is "$driver: exec of nothing" $? 127
-    is "$driver: a container in its pid namespace" \
-        "$(pod run --rm --network none --pid container:life --rootfs "$root" sh -c 'tr "\\0" " " </proc/1/cmdline | cut -c -7')" "sh -c t"
-    if [ "$driver" = systemd ] || [ "$(id -u)" = 0 ]; then
-        check "$driver: pause" pod pause life
-        is "$driver: it is paused" "$(pod_status life)" paused
-        check "$driver: unpause" pod unpause life
-    fi
-    check "$driver: stop" pod stop --time 60 life
-    is "$driver: its exit code is kept" "$(pod inspect --format '{{.State.ExitCode}}' life)" 5
-    check "$driver: start again" pod start life
-    check "$driver: kill" pod kill life
-    check "$driver: it ends" eventually pod_is life exited
-    check "$driver: rm" pod rm life
-    is "$driver: no cgroup is left" "$(ls -d "$cgroup" 2>/dev/null)" ""
 }
+# What only locule is held to: the others have words of their own.
+says() { if is_locule; then echo "$1"; else echo .; fi; }

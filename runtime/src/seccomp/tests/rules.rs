@@ -207,7 +207,10 @@ fn wrong_documents_are_refused_with_the_place_and_the_remedy() {
         (with(errno(rule("SCMP_ACT_TRACE", &["read"], vec![]), 65536)), "trace datum 65536"),
         (profile("SCMP_ACT_NOTIFY", vec![]), "defaultAction SCMP_ACT_NOTIFY"),
         (with(rule("SCMP_ACT_NOTIFY", &["read"], vec![])), "needs listenerPath"),
-        (with(rule("SCMP_ACT_NOTIFY", &["write"], vec![])), "cannot be used for write (syscalls[1])"),
+        (
+            with(rule("SCMP_ACT_NOTIFY", &["write"], vec![])),
+            "cannot be used for the write syscall (syscalls[1])",
+        ),
     ];
     for (made, want) in cases {
         let text = refusal(&made);

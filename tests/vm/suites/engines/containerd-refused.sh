@@ -29,6 +29,10 @@ tells "a mount whose source is not there" '/nonexistent.*no such file or directo
     --mount type=bind,src=/nonexistent,dst=/mnt,options=rbind:ro -- true
 tells "memory for nothing" 'memory|limit' --memory-limit 4096 -- true
 
+# As runc: images and pods name working directories that nobody made.
+is "a working directory that is not there is made" "$(run --rm --cwd /no/where --rootfs "$root" test-wrong pwd)" /no/where
+tells "but not in /proc" '/proc/nowhere.*no such file or directory' --cwd /proc/nowhere -- true
+
 run --rm --rootfs "$root" test-wrong sh -c 'mknod /tmp/kmsg c 1 11 && : </tmp/kmsg' >"$WORK/err" 2>&1
 is "a device that is not allowed" $? 1
 like "is not permitted" "$(cat "$WORK/err")" "not permitted"
@@ -36,6 +40,6 @@ like "is not permitted" "$(cat "$WORK/err")" "not permitted"
 run --detach --rootfs "$root" test-live sleep 1000
 refused "exec: a program that is not there" 'nothing.*executable file not found in \$path' in_task test-live nothing
 refused "exec: a file that is none" '/bin/plain.*permission denied' in_task test-live /bin/plain
-refused "exec: a working directory that is not there" '/nowhere.*no such file or directory' in_task test-live --cwd /nowhere true
+refused "exec: a working directory that is not there" '/nowhere.*no such file or directory' ctr tasks exec --exec-id cwd --cwd /nowhere test-live true
 
 done_testing

@@ -19,6 +19,15 @@ refused "the name is refused" "exist|already|not empty" start clash "$WORK/clash
 is "the stranger's scope is untouched" "$(property $unit ActiveState)" active
 check "its process, too" kill -0 $other
 check "nothing is left of the container" gone clash
+if is_locule; then
+    # A record of that scope, made before systemd refuses its name, would be a licence to stop it.
+    for nth in 1 2 3; do
+        strace -qq -o /dev/null -e trace=renameat -e inject=renameat:signal=KILL:when=$nth \
+            "$RUNTIME" --root "$STATE" --systemd-cgroup create --bundle "$WORK/clash" clash </dev/null >/dev/null 2>&1
+        rt delete --force clash >/dev/null 2>&1
+    done
+    is "a killed creation's forced deletion leaves the stranger's scope alone" "$(property $unit ActiveState)" active
+fi
 kill $other
 wait $other 2>/dev/null
 check "the stranger's scope ends" eventually unit_is $unit LoadState not-found
