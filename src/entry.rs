@@ -25,10 +25,13 @@ unsafe extern "C" fn locule_entry() -> ! {
         "sub rsp, 8",
         "lea rdi, [rsp + 16]",
         "call {seal}",
+        "lea rdi, [rip + __ehdr_start]",
+        "call {populate}",
         "add rsp, 8",
         "pop rdx",
         "jmp _start",
         seal = sym seal,
+        populate = sym populate,
     )
 }
 
@@ -112,6 +115,32 @@ impl<'a> Text<'a> {
         while unit > 0 {
             self.push(b'0' + (number / unit % 10) as u8);
             unit /= 10;
+        }
+    }
+}
+
+/// Brings in, by one call, the pages that the C library is about to write while it relocates the program.
+///
+/// A static-pie program applies every relocation at every start, and each page of that data would be a fault
+/// of its own. An older kernel than 5.14 refuses, and nothing is lost.
+unsafe extern "C" fn populate(header: *const u8) {
+    const MADV_POPULATE_WRITE: usize = 23;
+    const PAGE: usize = 4096;
+    // SAFETY: the linker puts the ELF header and the program headers at the start of the first segment, and
+    // the segment of PT_GNU_RELRO is mapped, private and still writable.
+    unsafe {
+        let elf = &*(header as *const libc::Elf64_Ehdr);
+        let mut at = 0;
+        while at < elf.e_phnum {
+            let segment = header.add(elf.e_phoff as usize + usize::from(at) * usize::from(elf.e_phentsize));
+            let segment = &*(segment as *const libc::Elf64_Phdr);
+            if segment.p_type == libc::PT_GNU_RELRO {
+                let first = (header as usize + segment.p_vaddr as usize) & !(PAGE - 1);
+                let end = header as usize + (segment.p_vaddr + segment.p_memsz) as usize;
+                call(libc::SYS_madvise, [first, (end - first) & !(PAGE - 1), MADV_POPULATE_WRITE, 0, 0]);
+                return;
+            }
+            at += 1;
         }
     }
 }
