@@ -59,6 +59,7 @@ complete -c locule -n "__fish_locule_needs_command" -f -a "restore" -d 'Restore 
 complete -c locule -n "__fish_locule_needs_command" -f -a "completion" -d 'Print a shell\'s completion script'
 complete -c locule -n "__fish_locule_needs_command" -f -a "help" -d 'Print help on locule or on one of its commands'
 complete -c locule -n "__fish_locule_needs_command" -f -a "image" -d 'Images: fetch, import, list, mount, export'
+complete -c locule -n "__fish_locule_needs_command" -f -a "network" -d 'Networks: create, list, connect containers, publish ports'
 complete -c locule -n "__fish_locule_using_subcommand create" -s b -l bundle -d 'The bundle (default: the current directory)' -r -F
 complete -c locule -n "__fish_locule_using_subcommand create" -l console-socket -d 'AF_UNIX socket that gets the master end of the terminal' -r -F
 complete -c locule -n "__fish_locule_using_subcommand create" -l pid-file -d 'Write the process id to FILE, digits only' -r -F
@@ -180,27 +181,57 @@ complete -c locule -n "__fish_locule_using_subcommand restore" -l no-pivot -d 'M
 complete -c locule -n "__fish_locule_using_subcommand restore" -s h -l help -d 'Print help'
 complete -c locule -n "__fish_locule_using_subcommand completion" -s h -l help -d 'Print help'
 complete -c locule -n "__fish_locule_using_subcommand help" -s h -l help -d 'Print help'
-complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls import inspect history tag rm mount umount prune verify" -f -a "ls" -d 'List images'
-complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls import inspect history tag rm mount umount prune verify" -f -a "import" -d 'Take an image or a root file system from a file'
-complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls import inspect history tag rm mount umount prune verify" -f -a "inspect" -d 'Print what is known of an image, as JSON'
-complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls import inspect history tag rm mount umount prune verify" -f -a "history" -d 'Print how an image\'s layers came to be, the topmost first'
-complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls import inspect history tag rm mount umount prune verify" -f -a "tag" -d 'Give an image another name'
-complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls import inspect history tag rm mount umount prune verify" -f -a "rm" -d 'Remove images'
-complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls import inspect history tag rm mount umount prune verify" -f -a "mount" -d 'Mount an image as a root file system'
-complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls import inspect history tag rm mount umount prune verify" -f -a "umount" -d 'Unmount an image'
-complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls import inspect history tag rm mount umount prune verify" -f -a "prune" -d 'Remove what no image and no mounted root file system needs'
-complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls import inspect history tag rm mount umount prune verify" -f -a "verify" -d 'Check the store for damage'
+complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls pull push import save build inspect history tag rm mount umount commit prune verify" -f -a "ls" -d 'List images'
+complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls pull push import save build inspect history tag rm mount umount commit prune verify" -f -a "pull" -d 'Fetch an image from a registry'
+complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls pull push import save build inspect history tag rm mount umount commit prune verify" -f -a "push" -d 'Send an image to a registry'
+complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls pull push import save build inspect history tag rm mount umount commit prune verify" -f -a "import" -d 'Take an image or a root file system from a file'
+complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls pull push import save build inspect history tag rm mount umount commit prune verify" -f -a "save" -d 'Write images to an archive'
+complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls pull push import save build inspect history tag rm mount umount commit prune verify" -f -a "build" -d 'Build an image from a distribution\'s packages'
+complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls pull push import save build inspect history tag rm mount umount commit prune verify" -f -a "inspect" -d 'Print what is known of an image, as JSON'
+complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls pull push import save build inspect history tag rm mount umount commit prune verify" -f -a "history" -d 'Print how an image\'s layers came to be, the topmost first'
+complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls pull push import save build inspect history tag rm mount umount commit prune verify" -f -a "tag" -d 'Give an image another name'
+complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls pull push import save build inspect history tag rm mount umount commit prune verify" -f -a "rm" -d 'Remove images'
+complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls pull push import save build inspect history tag rm mount umount commit prune verify" -f -a "mount" -d 'Mount an image as a root file system'
+complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls pull push import save build inspect history tag rm mount umount commit prune verify" -f -a "umount" -d 'Unmount an image'
+complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls pull push import save build inspect history tag rm mount umount commit prune verify" -f -a "commit" -d 'Make an image of what was changed in a mounted one'
+complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls pull push import save build inspect history tag rm mount umount commit prune verify" -f -a "prune" -d 'Remove what no image and no mounted root file system needs'
+complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls pull push import save build inspect history tag rm mount umount commit prune verify" -f -a "verify" -d 'Check the store for damage'
 complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from ls" -l images -d 'The store (default: $LOCULE_IMAGES, else /var/lib/locule/images, or a user\'s own below $XDG_DATA_HOME)' -r -F
 complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from ls" -s f -l format -d 'Form of the answer' -r -f -a "table\t''
 json\t''"
 complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from ls" -s q -l quiet -d 'Print names only'
 complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from ls" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from pull" -l images -d 'The store (default: $LOCULE_IMAGES, else /var/lib/locule/images, or a user\'s own below $XDG_DATA_HOME)' -r -F
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from pull" -l platform -d 'Which of several platforms (default: this machine\'s)' -r
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from pull" -l authfile -d 'Credentials (default: as containers-auth.json(5))' -r -F
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from pull" -l policy -d 'What may be taken (default: as containers-policy.json(5))' -r -F
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from pull" -l timeout -d 'How long a registry may be silent' -r
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from pull" -l tries -d 'Attempts of one request' -r
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from pull" -s q -l quiet -d 'Draw no progress bar'
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from pull" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from push" -l images -d 'The store (default: $LOCULE_IMAGES, else /var/lib/locule/images, or a user\'s own below $XDG_DATA_HOME)' -r -F
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from push" -l authfile -d 'Credentials (default: as containers-auth.json(5))' -r -F
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from push" -l timeout -d 'How long a registry may be silent' -r
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from push" -l tries -d 'Attempts of one request' -r
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from push" -s q -l quiet -d 'Draw no progress bar'
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from push" -s h -l help -d 'Print help'
 complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from import" -l images -d 'The store (default: $LOCULE_IMAGES, else /var/lib/locule/images, or a user\'s own below $XDG_DATA_HOME)' -r -F
 complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from import" -l platform -d 'Which of several platforms (default: this machine\'s)' -r
 complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from import" -l compression -d 'How a directory is compressed' -r -f -a "gzip\t''
 zstd\t''
 none\t''"
 complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from import" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from save" -l images -d 'The store (default: $LOCULE_IMAGES, else /var/lib/locule/images, or a user\'s own below $XDG_DATA_HOME)' -r -F
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from save" -s f -l format -d 'Who reads it: docker (and all others), or oci alone' -r -f -a "docker\t''
+oci\t''"
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from save" -s o -l output -d 'The archive (default: standard output)' -r -F
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from save" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from build" -l images -d 'The store (default: $LOCULE_IMAGES, else /var/lib/locule/images, or a user\'s own below $XDG_DATA_HOME)' -r -F
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from build" -l include -d 'More packages, separated by commas' -r
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from build" -l mirror -d 'Where packages come from' -r
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from build" -l name -d 'Name that the image gets' -r
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from build" -l minimal -d 'Without an init'
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from build" -s h -l help -d 'Print help'
 complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from inspect" -l images -d 'The store (default: $LOCULE_IMAGES, else /var/lib/locule/images, or a user\'s own below $XDG_DATA_HOME)' -r -F
 complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from inspect" -s h -l help -d 'Print help'
 complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from history" -l images -d 'The store (default: $LOCULE_IMAGES, else /var/lib/locule/images, or a user\'s own below $XDG_DATA_HOME)' -r -F
@@ -220,6 +251,13 @@ complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_sub
 complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from umount" -l state -d 'Where what is written is kept (default: in the store)' -r -F
 complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from umount" -l keep -d 'Keep what was written'
 complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from umount" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from commit" -l images -d 'The store (default: $LOCULE_IMAGES, else /var/lib/locule/images, or a user\'s own below $XDG_DATA_HOME)' -r -F
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from commit" -l state -d 'Where what is written is kept (default: in the store)' -r -F
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from commit" -l compression -d 'How the layer is compressed' -r -f -a "gzip\t''
+zstd\t''
+none\t''"
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from commit" -s m -l message -d 'A remark for the history' -r
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from commit" -s h -l help -d 'Print help'
 complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from prune" -l images -d 'The store (default: $LOCULE_IMAGES, else /var/lib/locule/images, or a user\'s own below $XDG_DATA_HOME)' -r -F
 complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from prune" -s f -l format -d 'Form of the answer' -r -f -a "table\t''
 json\t''"
@@ -228,3 +266,85 @@ complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_sub
 complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from verify" -s f -l format -d 'Form of the answer' -r -f -a "table\t''
 json\t''"
 complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from verify" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand network; and not __fish_seen_subcommand_from create ls show rm connect disconnect set check gc" -f -a "create" -d 'Define a network'
+complete -c locule -n "__fish_locule_using_subcommand network; and not __fish_seen_subcommand_from create ls show rm connect disconnect set check gc" -f -a "ls" -d 'List networks'
+complete -c locule -n "__fish_locule_using_subcommand network; and not __fish_seen_subcommand_from create ls show rm connect disconnect set check gc" -f -a "show" -d 'Show a network and its containers'
+complete -c locule -n "__fish_locule_using_subcommand network; and not __fish_seen_subcommand_from create ls show rm connect disconnect set check gc" -f -a "rm" -d 'Remove networks'
+complete -c locule -n "__fish_locule_using_subcommand network; and not __fish_seen_subcommand_from create ls show rm connect disconnect set check gc" -f -a "connect" -d 'Put a container on a network'
+complete -c locule -n "__fish_locule_using_subcommand network; and not __fish_seen_subcommand_from create ls show rm connect disconnect set check gc" -f -a "disconnect" -d 'Take a container off a network'
+complete -c locule -n "__fish_locule_using_subcommand network; and not __fish_seen_subcommand_from create ls show rm connect disconnect set check gc" -f -a "set" -d 'Change limits and firewall of a connected container'
+complete -c locule -n "__fish_locule_using_subcommand network; and not __fish_seen_subcommand_from create ls show rm connect disconnect set check gc" -f -a "check" -d 'Check the networks of a container'
+complete -c locule -n "__fish_locule_using_subcommand network; and not __fish_seen_subcommand_from create ls show rm connect disconnect set check gc" -f -a "gc" -d 'Remove what no living container owns'
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from create" -l networks -d 'Directory of the definitions (default: $LOCULE_NETWORKS, or /var/lib/locule/networks)' -r -F
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from create" -l claims -d 'Directory of claims and records, on a tmpfs (default: $LOCULE_NETWORK_CLAIMS, or /run/locule/.networks)' -r -F
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from create" -l kind -d 'How containers are wired' -r -f -a "bridge\t''
+routed\t''
+macvlan\t''
+ipvlan\t''
+device\t''
+cni\t''"
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from create" -l subnet -d 'Subnet of the containers, as 10.9.0.0/24; one a family, or more' -r
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from create" -l gateway -d 'Router of a subnet; on a bridge its address, by default the first' -r
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from create" -l range -d 'Addresses of a subnet that are given out; by default all' -r
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from create" -l bridge -d 'Name of the bridge\'s interface; by default lb-NETWORK' -r
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from create" -l parent -d 'The host\'s interface under macvlan, ipvlan and device; for routed the one that answers for the containers' -r
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from create" -l mode -d 'Of macvlan: bridge, private or vepa; of ipvlan: l2, l3 or l3s' -r
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from create" -l mtu -d 'Largest packet' -r
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from create" -l route -d 'A route of the containers beside the default one' -r
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from create" -l uplink -d 'Interface that leads outside; by default those of the default routes' -r
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from create" -l dns -d 'Name server of the containers; by default the host\'s' -r
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from create" -l search -d 'Search domain of the containers' -r
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from create" -l cni -d 'The CNI configuration list; the kind is then cni' -r -F
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from create" -l label -d 'Something to remember with the network' -r
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from create" -l ipv6 -d 'Choose an IPv6 subnet as well (unique local addresses)'
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from create" -l no-nat -d 'Keep the containers\' addresses outside, and let the outside reach them'
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from create" -l internal -d 'Let the containers reach each other and the host only'
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from create" -l no-guard -d 'Let containers send under addresses that are not theirs'
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from create" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from ls" -l networks -d 'Directory of the definitions (default: $LOCULE_NETWORKS, or /var/lib/locule/networks)' -r -F
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from ls" -l claims -d 'Directory of claims and records, on a tmpfs (default: $LOCULE_NETWORK_CLAIMS, or /run/locule/.networks)' -r -F
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from ls" -s f -l format -d 'Form of the answer' -r -f -a "table\t''
+json\t''"
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from ls" -s q -l quiet -d 'Print names only'
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from ls" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from show" -l networks -d 'Directory of the definitions (default: $LOCULE_NETWORKS, or /var/lib/locule/networks)' -r -F
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from show" -l claims -d 'Directory of claims and records, on a tmpfs (default: $LOCULE_NETWORK_CLAIMS, or /run/locule/.networks)' -r -F
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from show" -s f -l format -d 'Form of the answer' -r -f -a "table\t''
+json\t''"
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from rm" -l networks -d 'Directory of the definitions (default: $LOCULE_NETWORKS, or /var/lib/locule/networks)' -r -F
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from rm" -l claims -d 'Directory of claims and records, on a tmpfs (default: $LOCULE_NETWORK_CLAIMS, or /run/locule/.networks)' -r -F
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from rm" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from connect" -l networks -d 'Directory of the definitions (default: $LOCULE_NETWORKS, or /var/lib/locule/networks)' -r -F
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from connect" -l claims -d 'Directory of claims and records, on a tmpfs (default: $LOCULE_NETWORK_CLAIMS, or /run/locule/.networks)' -r -F
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from connect" -l ip -d 'Address of the container, of either family; by default the next free one' -r
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from connect" -l mac -d 'Hardware address of the container' -r
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from connect" -l interface -d 'Name of the interface in the container; by default the next ethN' -r
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from connect" -s p -l publish -d 'Lead a port of the host, or a range, to the container' -r
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from connect" -l alias -d 'A name that neighbours know the container by, beside its own' -r
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from connect" -l down -d 'How fast it may receive, as 100mbit' -r
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from connect" -l up -d 'How fast it may send' -r
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from connect" -l namespace -d 'Network namespace, for what is no container of locule; container-id is then any name' -r -F
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from connect" -s f -l format -d 'Form of the answer' -r -f -a "table\t''
+json\t''"
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from connect" -l firewall -d 'Let nobody but the host reach it, except through published ports'
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from connect" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from disconnect" -l networks -d 'Directory of the definitions (default: $LOCULE_NETWORKS, or /var/lib/locule/networks)' -r -F
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from disconnect" -l claims -d 'Directory of claims and records, on a tmpfs (default: $LOCULE_NETWORK_CLAIMS, or /run/locule/.networks)' -r -F
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from disconnect" -l all -d 'Take it off every network'
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from disconnect" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from set" -l networks -d 'Directory of the definitions (default: $LOCULE_NETWORKS, or /var/lib/locule/networks)' -r -F
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from set" -l claims -d 'Directory of claims and records, on a tmpfs (default: $LOCULE_NETWORK_CLAIMS, or /run/locule/.networks)' -r -F
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from set" -l down -d 'How fast it may receive, as 100mbit, or none' -r
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from set" -l up -d 'How fast it may send, or none' -r
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from set" -l firewall -d 'Whether nobody but the host reaches it, except through published ports' -r -f -a "on\t''
+off\t''"
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from set" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from check" -l networks -d 'Directory of the definitions (default: $LOCULE_NETWORKS, or /var/lib/locule/networks)' -r -F
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from check" -l claims -d 'Directory of claims and records, on a tmpfs (default: $LOCULE_NETWORK_CLAIMS, or /run/locule/.networks)' -r -F
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from check" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from gc" -l networks -d 'Directory of the definitions (default: $LOCULE_NETWORKS, or /var/lib/locule/networks)' -r -F
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from gc" -l claims -d 'Directory of claims and records, on a tmpfs (default: $LOCULE_NETWORK_CLAIMS, or /run/locule/.networks)' -r -F
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from gc" -s f -l format -d 'Form of the answer' -r -f -a "table\t''
+json\t''"
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from gc" -s h -l help -d 'Print help'

@@ -102,22 +102,39 @@ pub const VERBS: &[&Verb] = &[
     &commands::features::VERB,
     &commands::checkpoint::VERB,
     &commands::restore::VERB,
+    &commands::network::create::VERB,
+    &commands::network::ls::VERB,
+    &commands::network::show::VERB,
+    &commands::network::rm::VERB,
+    &commands::network::connect::VERB,
+    &commands::network::disconnect::VERB,
+    &commands::network::set::VERB,
+    &commands::network::check::VERB,
+    &commands::network::gc::VERB,
     &commands::completion::VERB,
     &commands::image::ls::VERB,
+    &commands::image::pull::VERB,
+    &commands::image::push::VERB,
     &commands::image::import::VERB,
+    &commands::image::save::VERB,
+    &commands::image::build::VERB,
     &commands::image::inspect::VERB,
     &commands::image::history::VERB,
     &commands::image::tag::VERB,
     &commands::image::rm::VERB,
     &commands::image::mount::VERB,
     &commands::image::umount::VERB,
+    &commands::image::commit::VERB,
     &commands::image::prune::VERB,
     &commands::image::verify::VERB,
     &commands::help::VERB,
 ];
 
 /// Words that stand before a verb of their own: what is done, and on what.
-pub const NOUNS: &[(&str, &str)] = &[("image", "Images: fetch, import, list, mount, export")];
+pub const NOUNS: &[(&str, &str)] = &[
+    ("image", "Images: fetch, import, list, mount, export"),
+    ("network", "Networks: create, list, connect containers, publish ports"),
+];
 
 /// The global options, for help, manual and completions; `args::Globals::read` reads them.
 pub fn global_arguments() -> Vec<Arg> {

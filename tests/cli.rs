@@ -9,7 +9,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-const VERBS: [&str; 20] = [
+const VERBS: [&str; 29] = [
     "create",
     "start",
     "run",
@@ -28,6 +28,15 @@ const VERBS: [&str; 20] = [
     "features",
     "checkpoint",
     "restore",
+    "network create",
+    "network ls",
+    "network show",
+    "network rm",
+    "network connect",
+    "network disconnect",
+    "network set",
+    "network check",
+    "network gc",
     "completion",
     "help",
 ];
@@ -87,9 +96,12 @@ fn refused(words: &[&str], status: i32) -> String {
 #[test]
 fn every_verb_has_help_and_a_manual_page() {
     for verb in VERBS {
-        let page = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("man/locule-{verb}.1"));
+        let page = verb.replace(' ', "-");
+        let page = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("man/locule-{page}.1"));
         assert!(fs::read_to_string(&page).unwrap().contains(".SH SYNOPSIS"), "{verb}");
-        for asking in [vec![verb, "--help"], vec![verb, "-h"], vec!["help", verb]] {
+        let words: Vec<_> = verb.split(' ').collect();
+        let with = |before: &[&'static str], after: &[&'static str]| [before, &words, after].concat();
+        for asking in [with(&[], &["--help"]), with(&[], &["-h"]), with(&["help"], &[])] {
             let output = locule(&asking);
             // A successful `checkpoint --help` means support to Podman.
             if ["checkpoint", "restore"].contains(&verb) && asking[0] == verb {

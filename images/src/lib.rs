@@ -4,14 +4,17 @@
 //! Never prints, knows nothing of containers or machines, and starts threads only while it
 //! fetches or unpacks.
 
+pub mod build;
 pub mod compress;
 pub mod digest;
 pub mod error;
+pub mod export;
 pub mod host;
 pub mod import;
 pub mod manifest;
 pub mod pack;
 pub mod reference;
+pub mod registry;
 pub mod rootfs;
 pub mod store;
 pub mod sys;

@@ -13,16 +13,18 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::mount::{MntFlags, umount2};
 
+use serde::{Deserialize, Serialize};
+
 use crate::digest::Digest;
 use crate::error::{Context, Error, Kind, Result};
 use crate::host;
-use crate::store::{Store, encode};
+use crate::store::{Record, Store, encode};
 use crate::sys::fs::{IN_ROOT, cstring, openat2};
 use crate::sys::{mount, userns};
 use crate::unpack::Options;
 
 /// Whose ids the files have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Map {
     /// What 0 in the image is on the host.
     pub first: u32,
@@ -55,6 +57,24 @@ pub struct Rootfs {
     pub read_only: bool,
 }
 
+/// What is mounted with a state directory.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Mounted {
+    /// The image; none for `host`.
+    pub record: Option<Record>,
+    /// Whose ids the files have.
+    pub map: Option<Map>,
+}
+
+impl Mounted {
+    /// Reads what `state` says of itself.
+    pub fn read(state: &Path) -> Result<Mounted> {
+        let path = state.join("mounted.json");
+        let bytes = fs::read(&path).doing(|| format!("reading {}", path.display()))?;
+        serde_json::from_slice(&bytes).doing(|| format!("reading {}", path.display()))
+    }
+}
+
 /// One overlay: layers, the topmost first, and the directory with its `upper` and `work`.
 struct Overlay<'a> {
     lowers: &'a [PathBuf],
@@ -85,17 +105,38 @@ impl Rootfs {
         };
         let act = || {
             if self.image == host::NAME {
+                self.remember(store, None)?;
                 return self.mount_host(&place, target, userns.as_ref());
             }
             let image = store.find(&self.image)?;
             let diff_ids = &image.config.rootfs.diff_ids;
             store.pin(&self.state, diff_ids)?;
+            self.remember(store, Some(image.record.clone()))?;
             let lowers = store.layers(diff_ids)?;
             self.overlay(&Overlay { lowers: &lowers, state: &self.state }, userns.as_ref(), &place)
         };
         let done = act().map_err(|err| err.context(doing()));
         drop(share);
         done
+    }
+
+    /// Writes down what the upper directory belongs to, and refuses one of another image.
+    fn remember(&self, store: &Store, record: Option<Record>) -> Result<()> {
+        if let Ok(known) = Mounted::read(&self.state) {
+            let same = known.record.as_ref().map(|known| &known.manifest.digest)
+                == record.as_ref().map(|record| &record.manifest.digest);
+            if !same || known.map != self.map {
+                return Err(Error::new(
+                    Kind::Busy,
+                    format!("{} belongs to another image or map", self.state.display()),
+                )
+                .hint("unmount it without --keep, or choose another --state"));
+            }
+            return Ok(());
+        }
+        let text = serde_json::to_vec(&Mounted { record, map: self.map })
+            .doing(|| format!("writing {}", self.state.display()))?;
+        store.write_whole(&self.state.join("mounted.json"), &text)
     }
 
     /// The host's own system: what it is made of, each below an upper directory of its own.

@@ -7,6 +7,8 @@ mod archive;
 mod layout;
 mod rootfs;
 
+pub(crate) use rootfs::layer as pack_layer;
+
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
@@ -190,7 +192,7 @@ fn rewind(file: &mut File) -> Result<()> {
 }
 
 /// The manifest behind `entry` of an index, through nested indexes, with what `fetch` brings.
-fn follow(
+pub(crate) fn follow(
     entry: &Descriptor,
     platform: &Platform,
     fetch: &mut dyn FnMut(&Descriptor) -> Result<Vec<u8>>,

@@ -84,6 +84,11 @@ impl Incoming<'_> {
         if self.have > self.size { self.restart() } else { Ok(()) }
     }
 
+    /// What it will be.
+    pub fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
     /// How much is there.
     pub fn have(&self) -> u64 {
         self.have

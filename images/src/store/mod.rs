@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::{Flock, FlockArg};
 
 pub use incoming::{Incoming, Spool};
-pub use layers::PendingLayer;
+pub use layers::{ChunkReader, PendingLayer};
 pub use prune::{Pin, Pruned};
 pub use refs::{Record, encode};
 pub use verify::Problem;

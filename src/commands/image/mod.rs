@@ -3,13 +3,19 @@
 //! Owns what the verbs of this noun have in common: the store's place, errors in the binary's own
 //! type, tables. One file a verb; none prints.
 
+pub mod build;
+pub mod commit;
 pub mod history;
 pub mod import;
 pub mod inspect;
 pub mod ls;
 pub mod mount;
+mod progress;
 pub mod prune;
+pub mod pull;
+pub mod push;
 pub mod rm;
+pub mod save;
 pub mod tag;
 pub mod umount;
 pub mod verify;

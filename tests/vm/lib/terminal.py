@@ -17,6 +17,7 @@ import shlex
 import struct
 import sys
 import termios
+import time
 
 PATIENCE = 150
 
@@ -55,7 +56,18 @@ class Terminal:
         self.shown = self.shown[self.shown.index(wanted) + len(wanted) :]
 
     def type(self, text):
-        os.write(self.fd, text.encode().decode("unicode_escape").encode("latin-1"))
+        """Key by key, each when the last one was read: Podman knows its detach keys only so."""
+        for key in text.encode().decode("unicode_escape").encode("latin-1"):
+            os.write(self.fd, bytes([key]))
+            while self.unread():
+                time.sleep(0.02)
+
+    def unread(self):
+        end = os.open(os.ptsname(self.fd), os.O_RDWR | os.O_NOCTTY)
+        try:
+            return struct.unpack("i", fcntl.ioctl(end, termios.FIONREAD, b"1234"))[0]
+        finally:
+            os.close(end)
 
     def size(self, text):
         resize(self.fd, text)

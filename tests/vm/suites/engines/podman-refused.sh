@@ -5,16 +5,18 @@
 
 root=$(rootfs)
 run() { pod run --rm --network none "$@"; }
-# started OPTIONS... -- RUINED: a container whose world changes between create and start
-gives "a command that is not there" 127 'exec: "nothing": executable file not found in \$PATH' \
+gives "a command that is not there" 127 "$(says 'locule: exec: "nothing": executable file not found in \$PATH')" \
     run --rootfs "$root" nothing
-gives "a command that may not be executed" 126 'exec: "/etc/passwd": permission denied' run --rootfs "$root" /etc/passwd
-printf '#!/bin/nothing\n' >"$WORK/script"
-printf 'text' >"$WORK/text"
-chmod 0755 "$WORK/script" "$WORK/text"
-gives "a script without its interpreter" 127 "$(says 'exec: "/script": .*(interpreter|#!)')" \
-    run -v "$WORK/script:/script" --rootfs "$root" /script
-gives "a file that is no program" 126 "$(says 'exec: "/text": .*ENOEXEC')" run -v "$WORK/text:/text" --rootfs "$root" /text
+gives "a command that may not be executed" 126 "$(says 'locule: exec: "/etc/passwd": permission denied')" run --rootfs "$root" /etc/passwd
+# Both come to light at start, where Podman looks at no words; crun says them in the container's output.
+if is_locule; then
+    printf '#!/bin/nothing\n' >"$WORK/script"
+    printf 'text' >"$WORK/text"
+    chmod 0755 "$WORK/script" "$WORK/text"
+    gives "a script without its interpreter" 126 "$(says 'exec: "/script": .*(interpreter|#!)')" \
+        run -v "$WORK/script:/script" --rootfs "$root" /script
+    gives "a file that is no program" 126 "$(says 'exec: "/text": .*ENOEXEC')" run -v "$WORK/text:/text" --rootfs "$root" /text
+fi
 gives "a working directory that is not there" 126 'workdir "/none" does not exist' \
     run --workdir /none --rootfs "$root" true
 gives "a mount source that is not there" 125 "/nonesuch: no such file" run -v /nonesuch:/mnt --rootfs "$root" true
@@ -28,7 +30,7 @@ gives "a limit above the kernel's" 126 "$(says 'locule: creating .*: setting RLI
 gives "a sysctl that does not exist" 127 "$(says 'locule: creating .*: setting sysctl net/nosuch .*this kernel has no such sysctl')" \
     run --sysctl net.nosuch=1 --rootfs "$root" true
 gives "a device without permission" 1 "Operation not permitted" \
-    run --cap-add mknod --rootfs "$root" --tmpfs /new:dev sh -c 'mknod /new/loop b 7 0 && cat /new/loop'
+    run --cap-add mknod --tmpfs /new:dev --rootfs "$root" sh -c 'mknod /new/loop b 7 0 && head -c 1 /new/loop'
 if lacks runc; then
     skip "memory that is too little" "runc says something about BPF"
 else
@@ -37,7 +39,7 @@ else
 fi
 if is_locule; then
     pod run --detach --name still --network none --rootfs "$root" sleep 1000 >/dev/null
-    gives "a checkpoint" 125 "" pod container checkpoint still
+    gives "a checkpoint" 125 "checkpoint" pod container checkpoint still
     is "leaves it running" "$(pod_state still Status)" running
 fi
 

@@ -1,0 +1,169 @@
+//! policy.json: what may be taken at all.
+//!
+//! Owns the reading of containers-policy.json(5): the most special scope counts. `reject` and
+//! `insecureAcceptAnything` are decided here; what demands signatures is left to skopeo, which
+//! verifies them, and refused where it is not installed.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::error::{Context, Error, Kind, Result};
+use crate::reference::Reference;
+
+#[derive(Debug, Default, Deserialize)]
+struct Document {
+    default: Vec<Value>,
+    #[serde(default)]
+    transports: HashMap<String, HashMap<String, Vec<Value>>>,
+}
+
+/// The policy of this machine or user.
+#[derive(Debug, Default)]
+pub struct Policy {
+    path: Option<PathBuf>,
+    document: Option<Document>,
+}
+
+impl Policy {
+    /// Reads the file that was named, the user's or the machine's; without any, everything is accepted.
+    pub fn of_system(given: Option<&Path>) -> Result<Policy> {
+        let user = std::env::var_os("XDG_CONFIG_HOME")
+            .map(PathBuf::from)
+            .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".config")))
+            .map(|dir| dir.join("containers/policy.json"));
+        let path = match given {
+            Some(given) => Some(given.to_owned()),
+            None => user
+                .into_iter()
+                .chain([PathBuf::from("/etc/containers/policy.json")])
+                .find(|path| path.is_file()),
+        };
+        let Some(path) = path else { return Ok(Policy::default()) };
+        let text = std::fs::read_to_string(&path).doing(|| format!("reading {}", path.display()))?;
+        let document = serde_json::from_str(&text).doing(|| format!("reading {}", path.display()))?;
+        Ok(Policy { path: Some(path), document: Some(document) })
+    }
+
+    /// Fails unless `reference` may be taken; whether its signatures must be verified first.
+    pub fn check(&self, reference: &Reference) -> Result<bool> {
+        let (Some(document), Some(path)) = (&self.document, &self.path) else { return Ok(false) };
+        let rules = document.rules(reference);
+        let place = || format!("{} ({})", reference, path.display());
+        if rules.is_empty() {
+            return Err(Error::new(Kind::Denied, format!("the policy has an empty rule for {}", place())));
+        }
+        let mut signed = false;
+        for rule in rules {
+            match rule.get("type").and_then(Value::as_str) {
+                Some("insecureAcceptAnything") => {}
+                Some("reject") => {
+                    return Err(Error::new(Kind::Denied, format!("the policy rejects {}", place())));
+                }
+                Some("signedBy" | "sigstoreSigned") => signed = true,
+                other => {
+                    let kind = other.unwrap_or("none");
+                    return Err(Error::new(
+                        Kind::Denied,
+                        format!("the policy has a rule of type {kind} for {}", place()),
+                    ));
+                }
+            }
+        }
+        Ok(signed)
+    }
+
+    /// Verifies the signatures of `reference`, which must be pinned to what will be taken.
+    pub fn verify(&self, reference: &Reference) -> Result<()> {
+        self.path.as_deref().map_or(Ok(()), |path| by_skopeo(reference, path))
+    }
+}
+
+impl Document {
+    /// The rules of the longest scope that covers the image.
+    fn rules(&self, reference: &Reference) -> &[Value] {
+        let Some(scopes) = self.transports.get("docker") else { return &self.default };
+        let name = reference.name();
+        let mut whole =
+            vec![format!("{name}@{}", reference.version()), format!("{name}:{}", reference.version())];
+        let mut scope = name.as_str();
+        loop {
+            whole.push(scope.to_owned());
+            match scope.rsplit_once('/') {
+                Some((above, _)) => scope = above,
+                None => break,
+            }
+        }
+        let mut host = reference.registry().split(':').next().unwrap_or_default();
+        while let Some((_, above)) = host.split_once('.') {
+            whole.push(format!("*.{above}"));
+            host = above;
+        }
+        whole.push(String::new());
+        whole.iter().find_map(|scope| scopes.get(scope)).map_or(&self.default, Vec::as_slice)
+    }
+}
+
+/// Has skopeo copy the image to nowhere, under the policy: it verifies the signatures on the way.
+fn by_skopeo(reference: &Reference, policy: &Path) -> Result<()> {
+    let doing = || format!("verifying the signatures of {reference} with skopeo");
+    // skopeo takes a tag or a digest; the digest is what counts.
+    let pinned = format!("docker://{}@{}", reference.name(), reference.version());
+    let dir = std::env::temp_dir().join(format!("locule-policy-{}", std::process::id()));
+    std::fs::create_dir(&dir).doing(doing)?;
+    let output = Command::new("skopeo")
+        .arg("--policy")
+        .arg(policy)
+        .args(["copy", "--quiet"])
+        .args(super::config::is_loopback(reference.registry()).then_some("--src-tls-verify=false"))
+        .arg(pinned)
+        .arg(format!("dir:{}", dir.display()))
+        .stdin(Stdio::null())
+        .output();
+    let _ = std::fs::remove_dir_all(&dir);
+    let output = match output {
+        Err(err) if err.kind() == std::io::ErrorKind::NotFound => {
+            return Err(Error::new(Kind::Denied, format!("the policy demands a signature of {reference}"))
+                .hint("install skopeo, which verifies signatures"));
+        }
+        other => other.doing(doing)?,
+    };
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let why: String = said.lines().last().unwrap_or_default().chars().filter(|c| !c.is_control()).collect();
+    Err(Error::new(Kind::Denied, format!("{}: {why}", doing())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_most_special_scope_counts() {
+        let text = r#"{
+            "default": [{"type": "reject"}],
+            "transports": {"docker": {
+                "docker.io": [{"type": "insecureAcceptAnything"}],
+                "docker.io/library/bad": [{"type": "reject"}],
+                "docker.io/library/bad:good": [{"type": "insecureAcceptAnything"}],
+                "*.corp.example": [{"type": "insecureAcceptAnything"}],
+                "odd.example": [{"type": "futureRule"}]
+            }}}"#;
+        let policy =
+            Policy { path: Some("policy.json".into()), document: serde_json::from_str(text).unwrap() };
+        let allowed = |name: &str| policy.check(&name.parse().unwrap()).is_ok();
+        assert!(allowed("debian"));
+        assert!(!allowed("bad"));
+        assert!(allowed("bad:good"));
+        assert!(allowed("a.corp.example:5000/x"));
+        assert!(!allowed("corp.example/x"));
+        assert!(!allowed("other.example/x"));
+        assert!(!allowed("odd.example/x"));
+        assert!(Policy::default().check(&"x".parse().unwrap()).is_ok());
+    }
+}

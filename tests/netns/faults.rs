@@ -1,0 +1,183 @@
+//! Kills in the middle, other people's tables, hosts that are full.
+
+use serde_json::Value;
+
+use crate::lab::{HOST, Lab, PATIENCE, Space, reaches};
+
+/// Every point of an attachment, then of a detachment, at which a call can be killed.
+const CONNECTING: &[&str] =
+    &["claimed", "recorded", "bridge", "pair", "configured", "rules", "rates", "names"];
+const DISCONNECTING: &[&str] = &["removed-link", "removed-rules"];
+const OPTIONS: &str = "-p 8080:80 --up 10mbit --down 10mbit --firewall";
+
+fn killed(lab: &Lab, line: &str, point: &str) {
+    let words: Vec<_> = std::iter::once("network").chain(line.split_whitespace()).collect();
+    let output = lab.call_with(&words, &[("LOCULE_NETWORK_FAULT", point)]);
+    assert_eq!(output.status, None, "{point}: {output:?}");
+}
+
+#[test]
+fn a_killed_connect_is_finished_by_the_next() {
+    for point in CONNECTING {
+        let lab = Lab::new();
+        lab.network("create --ipv6 web");
+        let space = Space::new();
+        let connect = format!("connect {OPTIONS} --namespace {} web one", space.path());
+        killed(&lab, &connect, point);
+        // Whether it was complete is for the next call to find out: the same one, or its opposite.
+        let again = lab.call(&[&["network"][..], &connect.split_whitespace().collect::<Vec<_>>()].concat());
+        if again.status != Some(0) {
+            assert!(again.stderr.contains("is on network web already"), "{point}: {again:?}");
+        }
+        lab.network("check one");
+        let service = space.serve("tcp", 80);
+        assert!(lab.host.ask("tcp", "127.0.0.1", 8080, PATIENCE).is_some(), "{point}");
+        service.asked_by();
+        lab.network("disconnect web one");
+        lab.network("rm web");
+        assert_eq!(lab.remains(), "", "{point}");
+    }
+}
+
+#[test]
+fn after_a_kill_gc_leaves_nothing() {
+    for point in CONNECTING.iter().chain(DISCONNECTING) {
+        let lab = Lab::new();
+        lab.network("create --ipv6 web");
+        let space = Space::new();
+        let connect = format!("connect {OPTIONS} --namespace {} web one", space.path());
+        if DISCONNECTING.contains(point) {
+            lab.network(&connect);
+            killed(&lab, "disconnect web one", point);
+        } else {
+            killed(&lab, &connect, point);
+        }
+        // The container is gone as well, or its namespace is still there: either way nothing remains but a bridge.
+        drop(space);
+        lab.network("gc");
+        lab.network("rm web");
+        assert_eq!(lab.remains(), "", "{point}");
+    }
+}
+
+#[test]
+fn others_tables_are_never_touched() {
+    let (lab, outside) = Lab::with_outside();
+    // As of firewalld and Docker: base chains at the same hooks, sets and chains with names like ours.
+    let foreign = "
+        table inet firewalld {
+            chain filter_FORWARD {
+                type filter hook forward priority filter + 10; policy accept;
+                ct state established,related accept
+            }
+            chain nat_PRE {
+                type nat hook prerouting priority dstnat + 10; policy accept;
+            }
+        }
+        table ip nat {
+            chain POSTROUTING {
+                type nat hook postrouting priority srcnat; policy accept;
+                oifname \"docker0\" counter masquerade
+            }
+        }
+        table inet admin {
+            set bridges {
+                type ifname
+                elements = { \"lb-web\" }
+            }
+        }
+";
+    std::fs::write(lab.dir.join("foreign.nft"), foreign).unwrap();
+    lab.host.sh(&format!("nft -f {}", lab.dir.join("foreign.nft").display()));
+    let others =
+        || lab.host.sh("nft list table inet firewalld; nft list table ip nat; nft list table inet admin");
+    let before = others();
+    lab.network("create web");
+    let one = lab.container("web", "one", "-p 8080:80");
+    let service = one.space.serve("tcp", 80);
+    assert!(outside.ask("tcp", HOST, 8080, PATIENCE).is_some());
+    service.asked_by();
+    lab.network("gc");
+    lab.network("disconnect web one");
+    lab.network("rm web");
+    assert_eq!(others(), before);
+}
+
+#[test]
+fn a_flushed_ruleset_comes_back() {
+    let (lab, outside) = Lab::with_outside();
+    lab.network("create web");
+    let one = lab.container("web", "one", "-p 8080:80 -p 9000-9999:9000-9999");
+    lab.host.sh("nft flush ruleset");
+    let told = lab.refused("check one");
+    assert!(told.contains("network gc"), "{told}");
+    let told: Value = serde_json::from_str(&lab.network("gc --format json")).unwrap();
+    assert!(told["restored"].as_u64().unwrap() > 1000, "{told}");
+    lab.network("check one");
+    let service = one.space.serve("tcp", 80);
+    assert!(outside.ask("tcp", HOST, 8080, PATIENCE).is_some());
+    service.asked_by();
+    // Single elements as well, and what does not belong there goes.
+    lab.host.sh(
+        "nft delete element inet locule bridges { lb-web }; nft add element inet locule bridges { foreign0 }",
+    );
+    let told: Value = serde_json::from_str(&lab.network("gc --format json")).unwrap();
+    assert_eq!((told["elements"].as_u64(), told["restored"].as_u64()), (Some(1), Some(1)), "{told}");
+    // A new container after a flush brings the old one's back, too.
+    lab.host.sh("nft flush ruleset");
+    let _two = lab.container("web", "two", "");
+    lab.network("check one");
+}
+
+#[test]
+fn subnets_of_the_host_are_not_taken() {
+    let (lab, _outside) = Lab::with_outside();
+    lab.network("create --subnet 192.0.2.0/25 web");
+    let space = Space::new();
+    let told = lab.refused(&format!("connect --namespace {} web one", space.path()));
+    assert!(told.contains("192.0.2.0/25") && told.contains("up0"), "{told}");
+    assert_eq!(lab.remains(), "");
+    // Nor is one chosen that is in use.
+    lab.host.sh("ip addr add 10.130.0.9/16 dev up0");
+    lab.network("create auto");
+    assert_eq!(lab.show("auto")["network"]["subnets"][0]["subnet"], "10.131.0.0/24");
+}
+
+#[test]
+fn another_interface_of_the_name_is_not_taken() {
+    let lab = Lab::new();
+    lab.host.sh("ip link add lb-web type veth peer name other0");
+    lab.network("create web");
+    let space = Space::new();
+    let told = lab.refused(&format!("connect --namespace {} web one", space.path()));
+    assert!(told.contains("lb-web") && told.contains("no bridge"), "{told}");
+    assert!(lab.host.sh("ip -o link").contains("lb-web@other0"));
+    lab.network("rm web");
+    assert!(lab.host.sh("ip -o link").contains("lb-web@other0"));
+    // Nor an interface of the container.
+    lab.network("create web");
+    lab.host.sh("ip link del lb-web");
+    space.sh("ip link add eth0 type veth peer name eth9");
+    let told = lab.refused(&format!("connect --namespace {} web one", space.path()));
+    assert!(told.contains("eth0") && told.contains("EEXIST"), "{told}");
+    lab.network("rm web");
+    assert_eq!(lab.remains(), "");
+}
+
+#[test]
+fn many_at_once_get_different_addresses() {
+    let lab = std::sync::Arc::new(Lab::new());
+    lab.network("create --subnet 10.9.0.0/27 web");
+    let threads: Vec<_> = (0..16)
+        .map(|number| {
+            let lab = std::sync::Arc::clone(&lab);
+            std::thread::spawn(move || lab.container("web", &format!("c{number}"), ""))
+        })
+        .collect();
+    let all: Vec<_> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
+    let mut addresses: Vec<_> = all.iter().map(|container| container.ip.clone()).collect();
+    addresses.sort();
+    addresses.dedup();
+    assert_eq!(addresses.len(), 16);
+    reaches(&all[0].space, &all[15].space, &[&all[15].ip]);
+}
