@@ -1,10 +1,9 @@
-//! process.json → plan, as `exec --process` and `exec --user` take them.
+//! process.json → plan, as `exec --process` takes it.
 #![no_main]
 
 mod shared;
 
 use libfuzzer_sys::{fuzz_mutator, fuzz_target};
-use locule_runtime::attrs::user;
 use locule_runtime::plan::ProcessPlan;
 use locule_runtime::spec::Process;
 
@@ -17,23 +16,6 @@ fuzz_target!(|text: &[u8]| {
     let written = serde_json::to_vec(&process).expect("a process that was read can be written");
     let again: Process = serde_json::from_slice(&written).expect("what was written can be read");
     assert_eq!(planned(&process), planned(&again), "{}", String::from_utf8_lossy(&written));
-    // The environment's first entry stands for any word that may follow --user.
-    let mut changed = process.user.clone();
-    let word = process.env.first().map_or("", String::as_str);
-    match user::exec_user(word, &mut changed) {
-        Ok(()) if word.is_empty() => assert_eq!(changed, process.user),
-        Ok(()) => {
-            let gid = if word.contains(':') { format!(":{}", changed.gid) } else { String::new() };
-            let said = |text: &str| {
-                text.split(':').map(|part| part.trim_start_matches('0').to_owned()).collect::<Vec<_>>()
-            };
-            assert_eq!(said(word), said(&format!("{}{gid}", changed.uid)), "{word:?}");
-        }
-        Err(err) => {
-            shared::refused(&err);
-            assert_eq!(changed.uid, process.user.uid, "{word:?}");
-        }
-    }
 });
 
 fn planned(process: &Process) -> String {
