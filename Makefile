@@ -32,7 +32,7 @@ test-conformance: release need-test ## OCI runtime-tools' validation, built from
 	tests/conformance/run $(binary)
 
 # In the virtual machine only what needs its controllers; `tests/bats/run vm` and `run systemd` run everything.
-bats-vm := cgroups.bats cgroup_delegation.bats cpu_affinity.bats delete.bats
+bats-vm := cgroups.bats
 
 test-bats: release need-test ## runc's own integration tests, natively, and a part of them in the virtual machine
 	@echo "== runc's own tests"

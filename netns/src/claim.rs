@@ -172,22 +172,22 @@ impl Claims {
 
     /// Claims all ports of `publish`.
     pub fn port(&self, publish: &Publish, by: &Claimant<'_>, claimed: &mut Claimed) -> Result<()> {
-        file::make_dir(&self.ports())?;
         let taken = |port: u16, holder: &str| {
             Error::taken(format!(
                 "the port {port}/{} of the host belongs to container {holder:?}",
                 publish.protocol.word()
             ))
         };
-        let existing = file::names(&self.ports())?;
         for (port, _) in publish.pairs() {
-            for name in port::claim_names(publish, port) {
-                let path = self.ports().join(&name);
-                // A port of all addresses and one of a single address have different names.
-                let mark = format!("{}.{port}.", publish.protocol.word());
-                for other in existing.iter().filter(|other| other.starts_with(&mark) && **other != name) {
-                    let theirs = self.ports().join(other);
-                    if !port::conflict(&name, other) || claimed.contains(&theirs) {
+            // A directory a port, so that no more is looked at than who else has this one.
+            let dir = self.ports().join(format!("{}.{port}", publish.protocol.word()));
+            file::make_dir(&dir)?;
+            for address in port::claimed_addresses(publish) {
+                let path = dir.join(address.to_string());
+                for other in file::names(&dir)? {
+                    let theirs = dir.join(&other);
+                    let conflict = other.parse().is_ok_and(|other| port::conflict(address, other));
+                    if !conflict || theirs == path || claimed.contains(&theirs) {
                         continue;
                     }
                     match Self::holder(&theirs)? {
@@ -218,14 +218,22 @@ impl Claims {
 
     /// Gives claims back.
     pub fn release(&self, claimed: &[PathBuf]) -> Result<()> {
-        claimed.iter().try_for_each(|path| file::remove(path))
+        for path in claimed {
+            file::remove(path)?;
+            if let Some(dir) = path.parent().filter(|dir| dir.parent() == Some(&self.ports())) {
+                // Somebody may have the same port of another address.
+                let _ = std::fs::remove_dir(dir);
+            }
+        }
+        Ok(())
     }
 
     /// All claims: path and holder.
     pub fn all(&self) -> Result<Vec<(PathBuf, String)>> {
-        let mut dirs = vec![self.ports(), self.dir.join("devices")];
-        let root = self.dir.join("addresses");
-        dirs.extend(file::names(&root)?.iter().map(|name| root.join(name)));
+        let mut dirs = vec![self.dir.join("devices")];
+        for root in [self.ports(), self.dir.join("addresses")] {
+            dirs.extend(file::names(&root)?.iter().map(|name| root.join(name)));
+        }
         let mut all = Vec::new();
         for dir in dirs {
             for name in file::names(&dir)? {

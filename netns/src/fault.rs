@@ -1,6 +1,7 @@
 //! Places where a test can end the process as `kill -9` would; nothing at all in optimised builds.
 
 /// The names of all points, in the order of an attachment.
+#[cfg(debug_assertions)]
 pub const POINTS: &[&str] = &[
     "claimed",
     "recorded",

@@ -11,7 +11,7 @@ use crate::networks::Networks;
 use crate::nft::Nft;
 use crate::nft::element::Element;
 use crate::nft::schema;
-use crate::sys::file;
+use crate::rate::{IFB, ifb_name};
 
 /// What was removed, and made anew.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -66,8 +66,9 @@ impl Networks {
         }
         for (path, holder) in self.claims.all()? {
             if !claims.contains(&path) && !unreadable.contains(&holder) {
-                file::remove(&path)?;
-                done.claims.push(path.file_name().unwrap_or_default().to_string_lossy().into_owned());
+                self.claims.release(std::slice::from_ref(&path))?;
+                let name = path.strip_prefix(&self.run).unwrap_or(&path);
+                done.claims.push(name.display().to_string());
             }
         }
         self.names.sweep(&owners)?;
@@ -82,8 +83,8 @@ impl Networks {
         let mut used = false;
         for link in links.all()? {
             let ours = match link.kind.as_str() {
-                "veth" => is_end(&link.name, "lc") && !ends.contains(&link.name),
-                "ifb" => is_end(&link.name, "li") && !ends.contains(&format!("lc{}", &link.name[2..])),
+                "veth" => is_end(&link.name, schema::END) && !ends.contains(&link.name),
+                "ifb" => is_end(&link.name, IFB) && !ends.iter().any(|end| ifb_name(end) == link.name),
                 // A call that was killed while making a bridge leaves it down.
                 "bridge" => bridges.contains(&link.name) && !link.up,
                 _ => false,
@@ -156,8 +157,8 @@ impl Networks {
     }
 }
 
-/// Whether the name is one that locule gives: the prefix and thirteen hexadecimal digits.
+/// Whether the name is one that locule gives: the prefix and eleven hexadecimal digits.
 fn is_end(name: &str, prefix: &str) -> bool {
     name.strip_prefix(prefix)
-        .is_some_and(|rest| rest.len() == 13 && rest.bytes().all(|byte| byte.is_ascii_hexdigit()))
+        .is_some_and(|rest| rest.len() == 11 && rest.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }

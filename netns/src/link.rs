@@ -179,9 +179,13 @@ impl Links {
         }
         let doing =
             || format!("making the interface {} of the container (host's end {})", inner.name, host.name);
-        self.socket
-            .call(Request::new(libc::RTM_NEWLINK, CREATE, &ifinfo(0, UP, UP), attrs))
-            .map_err(|errno| Error::sys(errno, doing()).needs_module("veth"))
+        self.socket.call(Request::new(libc::RTM_NEWLINK, CREATE, &ifinfo(0, UP, UP), attrs)).map_err(
+            |errno| match errno {
+                Errno::EXFULL => Error::sys(errno, doing())
+                    .hint("a bridge has at most 1023 ports: use another network, or one of kind routed"),
+                _ => Error::sys(errno, doing()).needs_module("veth"),
+            },
+        )
     }
 
     /// Makes a macvlan or ipvlan (`kind`) in `ns` on top of the link `parent`.

@@ -146,30 +146,17 @@ impl FromStr for Publish {
     }
 }
 
-/// The names that a port is claimed by: of one address, or of all addresses of a family.
-pub fn claim_names(publish: &Publish, port: u16) -> Vec<String> {
-    let name = |address: IpAddr| format!("{}.{port}.{address}", publish.protocol.word());
+/// The addresses that a port is claimed on: one, or all of each family.
+pub fn claimed_addresses(publish: &Publish) -> Vec<IpAddr> {
     match publish.address {
-        Some(address) => vec![name(address)],
-        None => vec![name(Ipv4Addr::UNSPECIFIED.into()), name(Ipv6Addr::UNSPECIFIED.into())],
+        Some(address) => vec![address],
+        None => vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()],
     }
 }
 
-/// Whether two claims' names stand for a port in common.
-pub fn conflict(one: &str, other: &str) -> bool {
-    let split = |name: &'_ str| -> Option<(String, String, IpAddr)> {
-        let mut parts = name.splitn(3, '.');
-        Some((parts.next()?.into(), parts.next()?.into(), parts.next()?.parse().ok()?))
-    };
-    match (split(one), split(other)) {
-        (Some((p1, n1, a1)), Some((p2, n2, a2))) => {
-            p1 == p2
-                && n1 == n2
-                && a1.is_ipv4() == a2.is_ipv4()
-                && (a1 == a2 || a1.is_unspecified() || a2.is_unspecified())
-        }
-        _ => false,
-    }
+/// Whether a port cannot be had on both.
+pub fn conflict(one: IpAddr, other: IpAddr) -> bool {
+    one.is_ipv4() == other.is_ipv4() && (one == other || one.is_unspecified() || other.is_unspecified())
 }
 
 /// Whether a process of the host has the port: its packets would go to the container instead.
@@ -214,11 +201,10 @@ mod tests {
 
     #[test]
     fn all_addresses_conflict_with_each_of_their_family() {
-        assert!(conflict("tcp.80.0.0.0.0", "tcp.80.10.0.0.1"));
-        assert!(conflict("tcp.80.::", "tcp.80.fd00::1"));
-        assert!(!conflict("tcp.80.0.0.0.0", "tcp.80.::"));
-        assert!(!conflict("tcp.80.10.0.0.1", "tcp.80.10.0.0.2"));
-        assert!(!conflict("tcp.80.0.0.0.0", "udp.80.0.0.0.0"));
-        assert!(!conflict("tcp.80.0.0.0.0", "tcp.81.0.0.0.0"));
+        let conflict = |one: &str, other: &str| conflict(one.parse().unwrap(), other.parse().unwrap());
+        assert!(conflict("0.0.0.0", "10.0.0.1"));
+        assert!(conflict("fd00::1", "::"));
+        assert!(!conflict("0.0.0.0", "::"));
+        assert!(!conflict("10.0.0.1", "10.0.0.2"));
     }
 }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::link::{Links, NewLink};
+use crate::nft::schema::END;
 use crate::sys::netlink::{Attrs, CREATE, REPLACE, Request};
 
 /// Bits a second; zero is no limit.
@@ -162,10 +163,12 @@ fn redirect(index: u32, to: u32) -> Request {
     Request::new(libc::RTM_NEWTFILTER, CREATE, &body, attrs)
 }
 
+/// What names of `ifb` devices begin with, in place of the host's end's.
+pub const IFB: &str = "lci-";
+
 /// The `ifb` device of the host's end `host`.
 pub fn ifb_name(host: &str) -> String {
-    // Host's ends are called lc…; both lengths are the same.
-    format!("li{}", host.get(2..).unwrap_or(host))
+    format!("{IFB}{}", host.strip_prefix(END).unwrap_or(host))
 }
 
 /// Makes the limits of the host's end `host` what `rates` says.

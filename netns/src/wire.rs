@@ -15,8 +15,8 @@ use crate::network::{Kind, Network};
 use crate::nft::Nft;
 use crate::nft::element::{Element, Value};
 use crate::nft::schema::{
-    GUARDED, LOOPS, PUBLISHED4, PUBLISHED4_ANY, PUBLISHED6, PUBLISHED6_ANY, RECEIVED, ROUTED, SELVES4,
-    SELVES6, SENDERS4, SENDERS6, SENT, Set, WALLED, WALLED_PORTS,
+    LOOPS, PUBLISHED4, PUBLISHED4_ANY, PUBLISHED6, PUBLISHED6_ANY, RECEIVED, ROUTED, SELVES4, SELVES6,
+    SENDERS4, SENDERS6, SENT, Set, UNGUARDED, WALLED, WALLED_PORTS,
 };
 use crate::rate;
 use crate::record::{Record, Wired};
@@ -39,19 +39,36 @@ pub struct Wiring<'a> {
     /// The caller's network namespace.
     pub home: &'a File,
     /// Links of the host.
-    pub links: &'a mut Links,
-    /// locule's tables.
-    pub nft: &'a mut Nft,
+    pub links: Links,
+    /// locule's tables, where they were needed so far.
+    nft: Option<Nft>,
 }
 
 impl Wiring<'_> {
+    /// Nothing wired yet.
+    pub fn new(home: &File) -> Result<Wiring<'_>> {
+        Ok(Wiring { home, links: Links::own()?, nft: None })
+    }
+
+    /// locule's tables.
+    pub fn nft(&mut self) -> Result<&mut Nft> {
+        // Opened when needed: a kernel without nf_tables still has macvlan.
+        let nft = match self.nft.take() {
+            Some(nft) => nft,
+            None => Nft::open()?,
+        };
+        Ok(self.nft.insert(nft))
+    }
+
     /// Makes the interface of a container in `namespace`; `default` says whether it leads to everywhere.
     pub fn up(&mut self, network: &Network, wired: &Wired, namespace: &File, default: bool) -> Result<()> {
         let inner = NewLink { name: &wired.interface, mac: wired.mac, mtu: network.mtu };
         let outer = NewLink { name: &wired.host, mac: None, mtu: network.mtu };
         match network.kind {
             Kind::Bridge => {
-                let bridge = host::ensure_bridge(self.links, self.nft, network)?;
+                let mut nft = self.nft.take().map_or_else(Nft::open, Ok)?;
+                let bridge = host::ensure_bridge(&mut self.links, &mut nft, network)?;
+                self.nft = Some(nft);
                 self.links.add_veth(outer, Some(bridge), inner, namespace)?;
                 if !wired.ports.is_empty() && frames_are_filtered() {
                     let port = self.links.need(&wired.host)?;
@@ -81,11 +98,11 @@ impl Wiring<'_> {
         fault::point("configured");
         let elements = elements(wired);
         if !elements.is_empty() {
-            self.nft.add(&elements)?;
+            self.nft()?.add(&elements)?;
         }
         fault::point("rules");
         if !wired.rates.is_unlimited() {
-            rate::apply(self.links, &wired.host, wired.rates)?;
+            rate::apply(&mut self.links, &wired.host, wired.rates)?;
         }
         fault::point("rates");
         Ok(())
@@ -148,7 +165,7 @@ impl Wiring<'_> {
         let routes: Vec<Route> =
             wired.addresses.iter().map(|to| Route { to: *to, via: None, onlink: false }).collect();
         self.links.configure(index, false, &own, &routes)?;
-        host::forward(self.links, network, name)?;
+        host::forward(&mut self.links, network, name)?;
         if let Some(parent) = &wired.parent {
             let index = self.links.need(parent)?.index;
             for address in &wired.addresses {
@@ -177,6 +194,13 @@ impl Wiring<'_> {
                 self.links.proxy(link.index, address.address, false)?;
             }
         }
+        // Rules before the link: from here on nobody hears it. And the kernel frees elements after a while, for which
+        // closing the socket waits, but not the removal of the link.
+        let elements = elements(wired);
+        if !elements.is_empty() {
+            self.nft()?.remove(&elements)?;
+        }
+        fault::point("removed-rules");
         match wired.kind {
             Kind::Bridge | Kind::Routed => {
                 self.links.remove(&wired.host)?;
@@ -193,11 +217,6 @@ impl Wiring<'_> {
             _ => {}
         }
         fault::point("removed-link");
-        let elements = elements(wired);
-        if !elements.is_empty() {
-            self.nft.remove(&elements)?;
-        }
-        fault::point("removed-rules");
         Ok(())
     }
 
@@ -245,7 +264,9 @@ pub fn elements(wired: &Wired) -> Vec<Element> {
         }
         let link_local = IpAddr::from(mac.link_local());
         elements.push(Element::new(&SENDERS6, &[name.clone(), Value::Ether(mac), Value::Ip(link_local)]));
-        elements.push(Element::new(&GUARDED, std::slice::from_ref(&name)));
+    }
+    if bridged && !wired.guard {
+        elements.push(Element::new(&UNGUARDED, std::slice::from_ref(&name)));
     }
     if bridged {
         // `classes` is at most as many as there are sets.

@@ -65,6 +65,7 @@ dir=${0%/*}
 name=$(printf %s "$config" | sed 's/.*"tag":"\([a-z]*\)".*/\1/')
 printf '%s %s %s %s %s\n' "$CNI_COMMAND" "$name" "$CNI_CONTAINERID" "$CNI_IFNAME" "$config" >>"$dir/log"
 if [ -e "$dir/fail-$CNI_COMMAND-$name" ]; then echo '{"code": 7, "msg": "no", "details": "not today"}'; exit 1; fi
+if [ -e "$dir/kill-$CNI_COMMAND-$name" ]; then rm "$dir/kill-$CNI_COMMAND-$name"; kill -9 $PPID; fi
 if [ "$CNI_COMMAND" = ADD ]; then
     echo '{"cniVersion": "1.1.0", "ips": [{"address": "10.6.0.5/24"}], "by": "'$name'"}'
 fi
@@ -179,6 +180,20 @@ fn what_fails_is_told_and_undone() {
     fs::write(scribe.lab.dir.join("x.conflist"), "{}").unwrap();
     assert_eq!(scribe.call("disconnect x one").status, Some(0));
     assert!(scribe.heads().ends_with(&["DEL second one eth0".into(), "DEL first one eth0".into()]));
+    assert_eq!(scribe.lab.remains(), "");
+}
+
+#[test]
+fn what_a_kill_left_is_deleted_by_the_plugins() {
+    let scribe = Scribe::new(&two_plugins("1.0.0"));
+    let space = Space::new();
+    fs::write(format!("{}/kill-ADD-second", scribe.path), "").unwrap();
+    let output = scribe.call(&format!("connect --namespace {} x one", space.path()));
+    assert_eq!(output.status, None, "{output:?}");
+    scribe.heads();
+    assert_eq!(scribe.call("gc").status, Some(0));
+    assert_eq!(scribe.heads(), ["DEL second one eth0", "DEL first one eth0"]);
+    assert_eq!(scribe.call("disconnect --all one").status, Some(0));
     assert_eq!(scribe.lab.remains(), "");
 }
 

@@ -46,6 +46,11 @@ impl Space {
         Space { file: file.join().unwrap() }
     }
 
+    /// One that exists.
+    pub fn of(file: File) -> Space {
+        Space { file }
+    }
+
     /// A path that leads to it.
     pub fn path(&self) -> String {
         format!("/proc/{}/fd/{}", std::process::id(), self.file.as_raw_fd())
@@ -238,13 +243,18 @@ impl Lab {
         let mut command = Command::new(LOCULE);
         command.args(words).env("LOCULE_NETWORKS", self.dir.join("networks"));
         command.env("LOCULE_NETWORK_CLAIMS", self.claims()).envs(variables.iter().copied());
-        command.stdin(Stdio::null());
-        let output = self.host.run(move || command.output().unwrap());
-        Output {
-            status: output.status.code(),
-            stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: String::from_utf8(output.stderr).unwrap(),
-        }
+        // Files, not pipes: a container that the call makes keeps its output open.
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let [out, err] = ["out", "err"].map(|name| self.dir.join(format!("{name}-{number}")));
+        command.stdin(Stdio::null()).stdout(File::create(&out).unwrap()).stderr(File::create(&err).unwrap());
+        let status = self.host.run(move || command.status().unwrap());
+        let [stdout, stderr] = [out, err].map(|path| {
+            let text = fs::read_to_string(&path).unwrap();
+            fs::remove_file(path).unwrap();
+            text
+        });
+        Output { status: status.code(), stdout, stderr }
     }
 
     /// Where claims and records are.
@@ -309,7 +319,7 @@ impl Lab {
 
     /// Everything that could be left behind: links, tables' elements, files.
     pub fn remains(&self) -> String {
-        let links = self.host.sh("ip -o link show | grep -E '^[0-9]+: (lc|li|lb-)' || true");
+        let links = self.host.sh("ip -o link show | grep -E '^[0-9]+: (lcn-|lci-|lb-)' || true");
         let rules = self.host.sh("nft -j list ruleset");
         let rules: Value = serde_json::from_str(&rules).unwrap();
         let mut remains = links;

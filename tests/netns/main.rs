@@ -16,6 +16,8 @@ mod guard;
 mod kinds;
 mod lab;
 mod names;
+mod namespaces;
 mod ports;
 mod rates;
+mod runtime;
 mod verbs;

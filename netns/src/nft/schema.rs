@@ -16,6 +16,9 @@ pub const VERSION: u32 = 1;
 /// How many classes traffic is counted by.
 pub const CLASSES: usize = 8;
 
+/// What names of host's ends of containers begin with; eleven hexadecimal digits follow.
+pub const END: &str = "lcn-";
+
 /// A field of a key or of a map's data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Field {
@@ -154,8 +157,8 @@ pub static PUBLISHED4_ANY: Set = set(Inet, "published4any", &[Protocol, Port], &
 pub static PUBLISHED6: Set = set(Inet, "published6", &[Protocol, Ipv6, Port], &[Ipv6, Port]);
 /// As `PUBLISHED4_ANY` for IPv6.
 pub static PUBLISHED6_ANY: Set = set(Inet, "published6any", &[Protocol, Port], &[Ipv6, Port]);
-/// Ports of bridges whose sender is checked.
-pub static GUARDED: Set = set(Bridge, "guarded", &[Ifname], &[]);
+/// Ports of bridges whose sender is not checked.
+pub static UNGUARDED: Set = set(Bridge, "unguarded", &[Ifname], &[]);
 /// Who may send from where: port, hardware address, IPv4 address.
 pub static SENDERS4: Set = set(Bridge, "senders4", &[Ifname, Ether, Ipv4], &[]);
 /// Who may send from where: port, hardware address, IPv6 address.
@@ -217,7 +220,7 @@ static SINGLE: &[&Set] = &[
     &PUBLISHED4_ANY,
     &PUBLISHED6,
     &PUBLISHED6_ANY,
-    &GUARDED,
+    &UNGUARDED,
     &SENDERS4,
     &SENDERS6,
     &WALLED_PORTS,
@@ -271,6 +274,11 @@ fn oif(set: &Set) -> Vec<Attrs> {
 
 fn not_oif(set: &Set) -> Vec<Attrs> {
     vec![meta(Meta::Oifname, 0), lookup(set.name, 0, true)]
+}
+
+/// The packet came in by a host's end of a container, or did not.
+fn of_ours(is: bool) -> Vec<Attrs> {
+    vec![meta(Meta::Iifname, 0), cmp(0, is, END.as_bytes())]
 }
 
 fn back_where_it_came_in() -> Vec<Attrs> {
@@ -363,14 +371,14 @@ fn rules() -> Vec<(Family, &'static str, Vec<Attrs>)> {
     // route_localnet is on for bridges, so that 127.0.0.1 of the host can be sent on; containers must
     // not reach the host's loopback by it (CVE-2020-8558).
     add(Inet, "early", and(&[iif(&BRIDGES), from_or_to_loopback(16)], drop()));
-    add(Inet, "early", and(&[iif(&ROUTED), from_or_to_loopback(16)], drop()));
+    add(Inet, "early", and(&[of_ours(true), from_or_to_loopback(16)], drop()));
     // Strict reverse path: what a routed container sends must come from an address routed to it.
     // Link-local senders are left to neighbour discovery.
     let link_local =
         vec![payload(Base::Network, 8, 2, 0), mask(0, &[0xff, 0xc0]), cmp(0, true, &[0xfe, 0x80])];
-    add(Inet, "early", and(&[iif(&ROUTED), family_is(NFPROTO_IPV6), link_local], accept()));
+    add(Inet, "early", and(&[of_ours(true), family_is(NFPROTO_IPV6), link_local], accept()));
     let unreachable = vec![fib_saddr_iif_oif(0), cmp(0, true, &[0; 4])];
-    add(Inet, "early", and(&[iif(&ROUTED), unreachable], drop()));
+    add(Inet, "early", and(&[of_ours(true), unreachable], drop()));
 
     for chain in ["arriving", "own"] {
         add(Inet, chain, publish(&PUBLISHED4, NFPROTO_IPV4));
@@ -400,8 +408,10 @@ fn rules() -> Vec<(Family, &'static str, Vec<Attrs>)> {
     add(Inet, "forward", and(&[oif(&WALLED)], drop()));
 
     const SOURCE: (Base, u32) = (Base::Link, 6);
-    // Whatever is no port of ours is none of our business.
-    add(Bridge, "guard", and(&[vec![meta(Meta::Iifname, 0), lookup(GUARDED.name, 0, true)]], accept()));
+    // Whatever is no port of ours is none of our business. A port of ours that is in no set yet, or no more, is
+    // heard by nobody: there is no moment without a guard.
+    add(Bridge, "guard", and(&[of_ours(false)], accept()));
+    add(Bridge, "guard", and(&[iif(&UNGUARDED)], accept()));
     let arp = sender(&SENDERS4, Base::Network, (Base::Network, 8), 14, false);
     add(Bridge, "guard", and(&[protocol_is(ETH_ARP), arp], accept()));
     let ip = sender(&SENDERS4, Base::Network, SOURCE, 12, false);

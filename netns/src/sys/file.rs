@@ -3,18 +3,22 @@
 //! Owns no directory. A claim is a hard link to a finished file, which is as exclusive as O_EXCL
 //! and never seen empty.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::error::{Context, Error, Result};
 
-/// Makes `dir` and those above it.
+/// Makes `dir` and those above it, through which others may look for a name they know.
 pub fn make_dir(dir: &Path) -> Result<()> {
-    fs::create_dir_all(dir).doing(|| format!("making the directory {}", dir.display()))
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o711)
+        .create(dir)
+        .doing(|| format!("making the directory {}", dir.display()))
 }
 
 fn beside(path: &Path) -> PathBuf {

@@ -104,6 +104,12 @@ pub(super) fn refuse_in_use(mount: &Path, path: &Path) -> Result<()> {
     }
 }
 
+pub(super) fn frozen(path: &Path) -> Error {
+    let text =
+        format!("container's cgroup unexpectedly frozen: {}, or one above it, is paused", path.display());
+    Error::new(Kind::State, text).hint("resume the frozen cgroup first")
+}
+
 fn in_use(path: &Path) -> Error {
     let text = format!("container's cgroup is not empty: {} has processes", path.display());
     Error::new(Kind::State, text).hint("give the container a cgroup of its own, or end what runs in there")
@@ -128,9 +134,7 @@ fn create_at(root: OwnedFd, path: &Path, limits: &Limits) -> Result<New> {
         return Err(in_use(path));
     }
     if events.frozen {
-        let text =
-            format!("container's cgroup unexpectedly frozen: {}, or one above it, is paused", path.display());
-        return Err(Error::new(Kind::State, text).hint("resume the frozen cgroup first"));
+        return Err(frozen(path));
     }
     Ok(New { fd, path: path.to_path_buf(), made })
 }

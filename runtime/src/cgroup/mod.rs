@@ -210,10 +210,18 @@ impl Scope {
             let _ = systemd::stop_scope(user, &unit);
             return Err(Error::new(crate::Kind::System, text).hint("did it end, or was it moved meanwhile?"));
         }
+        let unit_of = unit.clone();
         let record = Record { manager: Manager::Systemd { user }, path: found, unit: Some(unit) };
         let cgroup = Cgroup::open(&mount, &record)?.ok_or_else(|| {
             Error::new(crate::Kind::System, format!("cgroup {} is gone", record.path.display()))
         })?;
+        // A cgroup that was there before and is frozen would hold the container's init forever.
+        if fs::read(&cgroup, "cgroup.freeze").is_ok_and(|text| text.trim() == "1") {
+            let refusal = create::frozen(cgroup.path());
+            let _ = fs::write(&cgroup, "cgroup.kill", "1");
+            let _ = systemd::stop_scope(user, &unit_of);
+            return Err(refusal);
+        }
         if !user {
             // systemd hands on what it manages itself, and knows no hugetlb, rdma and misc.
             let root = fs::open_mount(&mount)?;

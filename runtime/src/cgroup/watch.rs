@@ -57,6 +57,11 @@ impl Cgroup {
         }
     }
 
+    /// Whether it was removed by somebody else: systemd does that to a scope whose last process ended.
+    pub fn is_gone(&self) -> bool {
+        matches!(fs::read(self, "cgroup.events"), Err(Errno::ENOENT | Errno::ENODEV))
+    }
+
     /// Watches from now on.
     pub fn watch(&self) -> Result<Watch> {
         let doing = || format!("watching cgroup {}", self.path().display());

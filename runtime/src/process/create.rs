@@ -353,7 +353,10 @@ impl Attempt<'_> {
             rlimits::apply(&plan.process.rlimits, pid).map_err(|err| ours.reason(err))?;
         }
         if let Some(cgroup) = &self.cgroup {
-            cgroup.apply(&self.outside.limits)?;
+            // Gone with its last process: that is the reason, not what was to be written.
+            cgroup
+                .apply(&self.outside.limits)
+                .map_err(|err| if cgroup.is_gone() { self.death() } else { err })?;
             if let Some(root) = plan.cgroup_owner() {
                 cgroup.chown(root, None)?;
             }
@@ -446,12 +449,13 @@ impl Attempt<'_> {
     /// What to say of an init that ended without a word: mostly the limits were too tight.
     fn death(&self) -> Error {
         let err = Error::new(Kind::System, "the container's init died while it was being set up");
-        match self.cgroup.as_ref().map(Cgroup::memory_events) {
-            Some(Ok(events)) if events.oom_kill > 0 => {
+        let Some(cgroup) = &self.cgroup else { return err.hint("look for its reason in the kernel's log") };
+        match cgroup.memory_events() {
+            Ok(events) if events.oom_kill > 0 => {
                 err.hint("it was killed for lack of memory: raise linux.resources.memory.limit")
             }
             // systemd removes a scope, and what it counted, with its last process.
-            Some(Err(_)) if self.limits_memory() && self.was_killed() => {
+            _ if cgroup.is_gone() && self.limits_memory() && self.was_killed() => {
                 err.hint("it was killed, most likely for lack of memory: raise linux.resources.memory.limit")
             }
             _ => err.hint("look for its reason in the kernel's log"),

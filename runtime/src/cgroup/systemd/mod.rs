@@ -195,7 +195,8 @@ fn explain(failure: Failure, doing: String) -> Error {
             let short = name.rsplit('.').next().unwrap_or(&name);
             let err = Error::new(Kind::System, format!("{doing}: {text} ({short})"));
             match short {
-                "UnitExists" => err.hint("a unit of that name is active: give the container another name"),
+                "UnitExists" => err
+                    .hint("a unit of that name is active: the container's cgroup is not empty: name another"),
                 "AccessDenied" | "InteractiveAuthorizationRequired" => {
                     err.hint("only root may do this with the system's systemd")
                 }

@@ -25,6 +25,7 @@ is "CPUWeight" "$(property $unit CPUWeight)" 10000
 is "AllowedCPUs" "$(property $unit AllowedCPUs)" 0
 is "TasksMax" "$(property $unit TasksMax)" 40
 is "Delegate" "$(property $unit Delegate)" yes
+like "and controllers that systemd does not know" "$(in_cgroup scope cgroup.controllers)" "hugetlb.*pids.*misc"
 is "org.systemd.property.TimeoutStopUSec" "$(property $unit TimeoutStopUSec)" 17s
 is "org.systemd.property.CollectMode" "$(property $unit CollectMode)" inactive-or-failed
 is "the kernel has the limits too" \
