@@ -13,9 +13,9 @@ if is_locule; then
     printf '#!/bin/nothing\n' >"$WORK/script"
     printf 'text' >"$WORK/text"
     chmod 0755 "$WORK/script" "$WORK/text"
-    gives "a script without its interpreter" 126 "$(says 'exec: "/script": .*(interpreter|#!)')" \
+    gives "a script without its interpreter" 126 "$(says 'exec /script: .*(interpreter|#!)')" \
         run -v "$WORK/script:/script" --rootfs "$root" /script
-    gives "a file that is no program" 126 "$(says 'exec: "/text": .*ENOEXEC')" run -v "$WORK/text:/text" --rootfs "$root" /text
+    gives "a file that is no program" 126 "$(says 'exec /text: .*ENOEXEC')" run -v "$WORK/text:/text" --rootfs "$root" /text
 fi
 gives "a working directory that is not there" 126 'workdir "/none" does not exist' \
     run --workdir /none --rootfs "$root" true
