@@ -125,7 +125,14 @@ fn help_names_every_verb() {
         let output = locule(words);
         assert!(output.status.success());
         for verb in VERBS {
-            assert!(stdout(&output).contains(&format!("\n  {verb} ")), "{words:?}: {verb}");
+            // A noun stands for its verbs, which its own help names.
+            let word = verb.split(' ').next().unwrap();
+            assert!(stdout(&output).contains(&format!("\n  {word} ")), "{words:?}: {verb}");
+        }
+    }
+    for (noun, name) in VERBS.iter().filter_map(|verb| verb.split_once(' ')) {
+        for words in [[noun, "--help"], ["help", noun]] {
+            assert!(stdout(&locule(&words)).contains(&format!("\n  {name} ")), "{words:?}: {name}");
         }
     }
 }

@@ -549,6 +549,9 @@ fn exec_follows_an_init_that_moved() {
         };
         let cgroup = Cgroup::open(Path::new(cgroup::MOUNT), &record).unwrap().unwrap();
         std::fs::write(lane.path("/moved/init.scope", "cgroup.procs"), workload.pid().to_string()).unwrap();
+        // It takes processes as long as it shares out no controllers.
+        assert_eq!(inode(&cgroup.exec_fd(None, workload.pid()).unwrap()), inode(&cgroup));
+        share_out(&lane.path("/moved", ""));
         let fd = cgroup.exec_fd(None, workload.pid()).unwrap();
         let inner = std::fs::metadata(lane.path("/moved/init.scope", "")).unwrap();
         assert_eq!(inode(&fd), std::os::unix::fs::MetadataExt::ino(&inner));
@@ -560,6 +563,18 @@ fn exec_follows_an_init_that_moved() {
             assert!(cgroup.exec_fd(Some(Path::new(escape)), workload.pid()).is_err(), "{escape}");
         }
     });
+}
+
+/// Gives the cgroups below `dir` the controllers of the root, from the root down.
+fn share_out(dir: &Path) {
+    let list = std::fs::read_to_string(Path::new(cgroup::MOUNT).join("cgroup.controllers")).unwrap();
+    let enable: Vec<String> = list.split_whitespace().map(|name| format!("+{name}")).collect();
+    assert!(!enable.is_empty(), "no controller to share out");
+    let mut above: Vec<&Path> = dir.ancestors().take_while(|dir| dir.starts_with(cgroup::MOUNT)).collect();
+    above.reverse();
+    for dir in above {
+        std::fs::write(dir.join("cgroup.subtree_control"), enable.join(" ")).unwrap();
+    }
 }
 
 fn inode(fd: &impl AsFd) -> u64 {
