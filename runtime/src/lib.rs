@@ -9,6 +9,7 @@ pub mod check;
 pub mod container;
 pub mod contract;
 pub mod error;
+pub mod mountinfo;
 pub mod plan;
 pub mod process;
 pub mod procfs;

@@ -17,6 +17,7 @@ use nix::unistd::{Gid, Uid, fchdir, fchownat, pivot_root, symlinkat};
 use super::binds::{self, Prepared, Source};
 use super::copy_up::copy_up;
 use crate::error::{Context, Error, Result};
+use crate::mountinfo;
 use crate::plan::Plan;
 use crate::plan::mounts::{DeviceNode, MountOp, What};
 use crate::plan::namespaces::MOUNT;
@@ -503,10 +504,12 @@ impl Cover {
 ///
 /// Below a root that was not pivoted they stay mounted, and the kernel lets a user namespace inside mount a fresh one
 /// without masks as long as one is visible (mount_namespaces(7), `mnt_already_visible`).
-fn uncover_nothing(rootfs: &Path) -> Result<()> {
+fn drop_kernel_file_systems(rootfs: &Path) -> Result<()> {
     let doing = || "taking the host's procfs and sysfs away";
-    let table = read_at(AT_FDCWD, "/proc/self/mountinfo").doing(doing)?;
-    let places: Vec<PathBuf> = table.lines().filter_map(whole_kernel_fs).collect();
+    let table = std::fs::read("/proc/self/mountinfo")
+        .map_err(|err| Errno::from_raw(err.raw_os_error().unwrap_or(libc::EIO)))
+        .doing(doing)?;
+    let places = mountinfo::kernel_file_systems(&table);
     for place in places.iter().rev().filter(|place| !place.starts_with(rootfs)) {
         match nix::mount::umount2(place, nix::mount::MntFlags::MNT_DETACH) {
             // Locked by a user namespace further out: covered instead.
@@ -519,16 +522,6 @@ fn uncover_nothing(rootfs: &Path) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// The mount point in a line of mountinfo (proc(5)) if a whole procfs or sysfs is mounted there.
-fn whole_kernel_fs(line: &str) -> Option<PathBuf> {
-    let (mount, source) = line.split_once(" - ")?;
-    let mut fields = mount.split(' ').skip(3);
-    let (root, place) = (fields.next()?, fields.next()?);
-    let kind = source.split(' ').next()?;
-    let whole = root == "/" && matches!(kind, "proc" | "sysfs");
-    whole.then(|| PathBuf::from(place.replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\")))
 }
 
 /// Makes the root the process's and the mount namespace's own, and lets go of the host's.
@@ -547,7 +540,7 @@ pub fn enter(root: &Root, plan: &Plan, inherited: Option<&OwnedFd>) -> Result<()
     fchdir(root.as_fd()).doing(doing)?;
     if plan.no_pivot {
         // On a ramfs there is nothing that can be pivoted away: the root is moved over it instead.
-        uncover_nothing(&plan.rootfs)?;
+        drop_kernel_file_systems(&plan.rootfs)?;
         fchdir(root.as_fd()).doing(doing)?;
         mount(Some("."), "/", None::<&str>, MsFlags::MS_MOVE, None::<&str>).doing(doing)?;
         nix::unistd::chroot(".").doing(doing)?;
