@@ -10,7 +10,7 @@ target  := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 binary  := target/$(target)/release/locule
 
 .PHONY: help run test test-host test-conformance test-bats test-vm bench check miri docs install man uninstall need-build need-test release
-.PHONY: fuzz fuzz-long need-fuzz soak faults
+.PHONY: fuzz fuzz-long need-fuzz soak faults test-vm-long
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -39,9 +39,14 @@ test-bats: release need-test ## runc's own integration tests, natively, and a pa
 	tests/bats/run native
 	LOCULE_BIN=$(binary) tests/bats/run systemd $(bats-vm); status=$$?; tests/vm/vm stop; exit $$status
 
+vm-suites := $(filter-out engines-user,$(notdir $(wildcard tests/vm/suites/*)))
+
 test-vm: release need-test ## Suites in a Debian machine under QEMU, with KVM where it works
 	@echo '== virtual machine'
-	LOCULE_BIN=$(binary) tests/vm/vm run --end
+	LOCULE_BIN=$(binary) tests/vm/vm run --end $(vm-suites)
+
+test-vm-long: release need-test ## The suites of the ordinary user under engines, which test-vm leaves out for their time
+	LOCULE_BIN=$(binary) tests/vm/vm run --end engines-user
 
 fuzz: need-fuzz ## Run every fuzz target for FUZZ_SECONDS (10); fuzz/README.md lists them
 	@echo '== fuzz targets'

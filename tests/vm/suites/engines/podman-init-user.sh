@@ -1,1 +1,0 @@
-podman-init.sh
