@@ -101,7 +101,7 @@ impl Root {
         Ok(dir)
     }
 
-    /// The file `path` as a place to mount on, made empty (mode 0755, as runc does) where missing.
+    /// The file `path` as a place to mount on, made empty (mode 0644) where missing.
     pub fn make_file(&self, path: &Path) -> Result<OwnedFd> {
         let doing = || format!("making the file {} in the root", path.display());
         let mut path = path.to_owned();
@@ -118,7 +118,7 @@ impl Root {
                 continue;
             }
             let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_WRONLY;
-            match openat2(&dir, &name, flags, 0o755, IN_ROOT) {
+            match openat2(&dir, &name, flags, 0o644, IN_ROOT) {
                 Ok(_) | Err(Errno::EEXIST) => {}
                 Err(errno) => return Err(errno).doing(doing),
             }
