@@ -34,7 +34,7 @@ gives "a device without permission" 1 "Operation not permitted" \
 if lacks runc; then
     skip "memory that is too little" "runc says something about BPF"
 else
-    gives "memory that is too little" 126 "$(says 'killed, most likely for lack of memory: raise linux.resources.memory.limit')" \
+    gives "memory that is too little" 126 "$(says 'killed(, most likely)? for lack of memory: raise linux.resources.memory.limit')" \
         run --memory 1k --rootfs "$root" true
 fi
 if is_locule; then
