@@ -21,13 +21,13 @@ property() { ctl show --value --property "$1" test-web.service; }
 property_is() { [ "$(property "$1")" = "$2" ]; }
 
 # A payload that is ready when told, answers on the socket that systemd opened, and ends when asked.
-mkdir -m 0777 "$WORK/work"
-cat >"$WORK/work/payload.py" <<'PYTHON'
+mkdir -m 0777 "$WORK/payload"
+cat >"$WORK/payload/payload.py" <<'PYTHON'
 import os, signal, socket, sys, time
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 assert (os.environ["LISTEN_PID"], os.environ["LISTEN_FDS"]) == ("1", "1"), os.environ
-open("/work/up", "w").close()
-while not os.path.exists("/work/go"):
+open("/payload/up", "w").close()
+while not os.path.exists("/payload/go"):
     time.sleep(0.1)
 with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
     notify.connect(os.environ["NOTIFY_SOCKET"])
@@ -48,8 +48,8 @@ Notify=true
 Volume=/usr:/usr:ro
 Volume=/usr/lib:/lib:ro
 Volume=/usr/lib64:/lib64:ro
-Volume=$WORK/work:/work
-Exec=/usr/bin/python3 /work/payload.py
+Volume=$WORK/payload:/payload
+Exec=/usr/bin/python3 /payload/payload.py
 UNIT
 cat >"$sockets/test-web.socket" <<UNIT
 [Socket]
@@ -59,9 +59,9 @@ check "Quadlet makes the units" ctl daemon-reload
 check "the socket listens" ctl start test-web.socket
 socat -u TCP:127.0.0.1:8811 - >"$WORK/first" &
 client=$!
-check "the first connection starts the payload" eventually test -e "$WORK/work/up"
+check "the first connection starts the payload" eventually test -e "$WORK/payload/up"
 is "the unit is not active before it is ready" "$(property ActiveState)" activating
-touch "$WORK/work/go"
+touch "$WORK/payload/go"
 check "it is, once it says READY" eventually property_is ActiveState active
 is "with what it said" "$(property StatusText)" serving
 check "the connection that started it ends" wait $client
