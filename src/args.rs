@@ -132,6 +132,13 @@ impl Globals {
         }
     }
 
+    /// The machines of this host.
+    pub fn home(&self) -> locule_machines::Home {
+        let data = std::env::var_os("LOCULE_DATA").filter(|data| !data.is_empty());
+        let data = data.map_or_else(|| PathBuf::from(locule_machines::home::DATA), PathBuf::from);
+        locule_machines::Home::new(&data, &self.root().0)
+    }
+
     /// Opens the state root for a verb that makes nothing; `None` where there is none yet.
     pub fn store(&self) -> Result<Option<Store>> {
         match Store::open(&self.root().0) {

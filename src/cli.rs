@@ -127,6 +127,9 @@ pub const VERBS: &[&Verb] = &[
     &commands::image::commit::VERB,
     &commands::image::prune::VERB,
     &commands::image::verify::VERB,
+    &commands::console::VERB,
+    &commands::logs::VERB,
+    &commands::keeper::VERB,
     &commands::help::VERB,
 ];
 

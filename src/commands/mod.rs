@@ -3,9 +3,11 @@
 //! Each file owns its declaration (`VERB`) and the reading of its options. None prints an
 //! error, exits or touches the kernel.
 
+pub mod bundle_life;
 pub mod check;
 pub mod checkpoint;
 pub mod completion;
+pub mod console;
 pub mod create;
 pub mod delete;
 pub mod events;
@@ -13,8 +15,10 @@ pub mod exec;
 pub mod features;
 pub mod help;
 pub mod image;
+pub mod keeper;
 pub mod kill;
 pub mod list;
+pub mod logs;
 pub mod network;
 pub mod pause;
 pub mod ps;
