@@ -40,7 +40,7 @@ start, and shows it from the first line on.",
 };
 
 fn run(globals: &Globals, matches: &ArgMatches, _out: &mut Out) -> Result<i32> {
-    let machine = globals.home().find(text(matches, "machine").unwrap_or_default())?;
+    let machine = globals.home()?.find(text(matches, "machine").unwrap_or_default())?;
     let left = console::attach(
         &machine,
         Use {

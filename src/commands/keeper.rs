@@ -8,6 +8,7 @@ use locule_runtime::{Error, Result};
 
 use crate::args::Globals;
 use crate::cli::{Verb, text};
+use crate::commands::machine;
 use crate::out::Out;
 
 /// The declaration.
@@ -34,16 +35,12 @@ run it; there is no need to call it by hand.",
 };
 
 fn run(globals: &Globals, matches: &ArgMatches, _out: &mut Out) -> Result<i32> {
-    let home = globals.home();
+    let home = machine::home(globals)?;
     let machine = home.find(text(matches, "machine").unwrap_or_default())?;
     match text(matches, "part") {
         Some("stay") => keeper::run(&home, &machine, false),
-        Some("create") => {
-            starter::start(&home, &machine, &super::bundle_life::BundleLife::new(globals, &machine)?)
-        }
-        Some("clean") => {
-            starter::clean(&home, &machine, &super::bundle_life::BundleLife::new(globals, &machine)?)
-        }
+        Some("create") => starter::start(&home, &machine),
+        Some("clean") => starter::clean(&home, &machine),
         _ => Err(Error::invalid("keeper: no such part")),
     }
 }

@@ -54,7 +54,7 @@ journalctl.",
 };
 
 fn run(globals: &Globals, matches: &ArgMatches, _out: &mut Out) -> Result<i32> {
-    let machine = globals.home().find(text(matches, "machine").unwrap_or_default())?;
+    let machine = globals.home()?.find(text(matches, "machine").unwrap_or_default())?;
     match machine.definition()?.log.driver {
         LogDriver::File => {}
         LogDriver::Journald => return Err(journalctl(&machine, matches)),
@@ -63,17 +63,18 @@ fn run(globals: &Globals, matches: &ArgMatches, _out: &mut Out) -> Result<i32> {
                 .hint("locule console shows its last output"));
         }
     }
-    let wanted = Wanted {
-        tail: match text(matches, "tail") {
-            None | Some("all") => None,
-            Some(word) => Some(word.parse().map_err(|_| {
-                Error::invalid(format!("--tail {word:?} is neither a number nor \"all\""))
-            })?),
-        },
-        since: moment(matches, "since")?,
-        until: moment(matches, "until")?,
-        follow: matches.get_flag("follow"),
-    };
+    let wanted =
+        Wanted {
+            tail: match text(matches, "tail") {
+                None | Some("all") => None,
+                Some(word) => Some(word.parse().map_err(|_| {
+                    Error::invalid(format!("--tail {word:?} is neither a number nor \"all\""))
+                })?),
+            },
+            since: moment(matches, "since")?,
+            until: moment(matches, "until")?,
+            follow: matches.get_flag("follow"),
+        };
     let times = matches.get_flag("timestamps");
     let (mut stdout, mut stderr) = (std::io::stdout().lock(), std::io::stderr().lock());
     let mut begun = [false; 2];

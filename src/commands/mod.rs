@@ -3,7 +3,6 @@
 //! Each file owns its declaration (`VERB`) and the reading of its options. None prints an
 //! error, exits or touches the kernel.
 
-pub mod bundle_life;
 pub mod check;
 pub mod checkpoint;
 pub mod completion;
@@ -19,6 +18,7 @@ pub mod keeper;
 pub mod kill;
 pub mod list;
 pub mod logs;
+pub mod machine;
 pub mod network;
 pub mod pause;
 pub mod ps;

@@ -4,6 +4,7 @@
 //! field's absence means is said at the field and decided where it is used.
 
 mod units;
+pub mod write;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -266,8 +266,7 @@ impl Serving {
             protocol::ATTACH => {
                 client.attached = true;
                 let past = rest.first().is_none_or(|flags| flags & protocol::WITHOUT_PAST == 0);
-                client.position =
-                    if past { self.given.ring.oldest() } else { self.given.ring.total() };
+                client.position = if past { self.given.ring.oldest() } else { self.given.ring.total() };
             }
             protocol::INPUT if self.terminal.is_some() => {
                 self.typed.extend_from_slice(rest);

@@ -63,7 +63,10 @@ pub fn attach(machine: &Machine, how: Use) -> Result<Left> {
         None => {
             if !how.without_past {
                 let past = ring::last_output(machine)?;
-                stdout().write_all(&past).and_then(|()| stdout().flush()).doing(|| "writing the last output")?;
+                stdout()
+                    .write_all(&past)
+                    .and_then(|()| stdout().flush())
+                    .doing(|| "writing the last output")?;
             }
             return Ok(Left::NotRunning);
         }
@@ -164,7 +167,10 @@ impl Console {
         let rest = &bytes[1..length];
         match bytes[0] {
             protocol::OUTPUT => {
-                stdout().write_all(rest).and_then(|()| stdout().flush()).doing(|| "writing to standard output")?;
+                stdout()
+                    .write_all(rest)
+                    .and_then(|()| stdout().flush())
+                    .doing(|| "writing to standard output")?;
             }
             protocol::ENDED => {
                 let text = String::from_utf8_lossy(rest);

@@ -14,6 +14,7 @@
 //! are FIFOs that both ends hold open. A keeper is told to stop by SIGTERM, twice to kill; SIGHUP has it read
 //! `machine.toml` again. Its state is `keeper.json`, whose changes are seen by watching the directory.
 
+mod attached;
 mod attend;
 pub mod console;
 mod health;
@@ -42,6 +43,7 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
+pub use attached::attached;
 use record::{Ended, Keeper, Phase};
 
 use crate::{Context, Error, Home, Kind, Machine, Result};
@@ -140,7 +142,9 @@ pub fn stop(machine: &Machine, timeout: Option<Duration>) -> Result<bool> {
     };
     let file = machine.run().join(supervise::STOP);
     match timeout {
-        Some(timeout) => locule_runtime::state::write_atomic(&file, timeout.as_millis().to_string().as_bytes())?,
+        Some(timeout) => {
+            locule_runtime::state::write_atomic(&file, timeout.as_millis().to_string().as_bytes())?
+        }
         None => drop(std::fs::remove_file(&file)),
     }
     match &keeper.unit {
@@ -186,10 +190,8 @@ pub fn await_ready(machine: &Machine, limit: Option<Duration>) -> Result<()> {
             Some(left) => PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX),
             None => PollTimeout::NONE,
         };
-        let mut fds = [
-            PollFd::new(inotify.as_fd(), PollFlags::POLLIN),
-            PollFd::new(pidfd.as_fd(), PollFlags::POLLIN),
-        ];
+        let mut fds =
+            [PollFd::new(inotify.as_fd(), PollFlags::POLLIN), PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
         match poll(&mut fds, timeout) {
             Err(Errno::EINTR) => {}
             other => drop(other.doing(doing)?),
@@ -207,17 +209,22 @@ fn prepare(machine: &Machine) -> Result<()> {
         .doing(|| format!("making {}", machine.run().display()))
 }
 
+/// The cgroup of a machine that this process starts.
+fn cgroup_path(machine: &Machine) -> String {
+    unit::payload(machine).to_string_lossy().into_owned()
+}
+
 /// The lock that a keeper holds; the kernel lets go of it, however the keeper ends.
 fn lock(machine: &Machine) -> Result<Flock<File>> {
     let path = machine.run().join(LOCK);
     let doing = || format!("locking {}", path.display());
-    let file = File::options().write(true).create(true).truncate(false).mode(0o600).open(&path).doing(doing)?;
+    let file =
+        File::options().write(true).create(true).truncate(false).mode(0o600).open(&path).doing(doing)?;
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(lock) => Ok(lock),
-        Err((_, Errno::EAGAIN)) => Err(Error::new(
-            Kind::State,
-            format!("{} has a keeper already", machine.name()),
-        )),
+        Err((_, Errno::EAGAIN)) => {
+            Err(Error::new(Kind::State, format!("{} has a keeper already", machine.name())))
+        }
         Err((_, errno)) => Err(errno).doing(doing),
     }
 }
@@ -229,9 +236,17 @@ fn child_of(home: &Home) -> Command {
         use std::os::unix::process::CommandExt;
         command.arg0("locule");
     }
-    command.arg("--root").arg(home.run()).env("LOCULE_DATA", home.data());
+    command.arg("--root").arg(home.run()).arg("--data").arg(home.data());
     // They are of this process: a child would take them for its own.
-    for name in ["NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID"] {
+    for name in [
+        "NOTIFY_SOCKET",
+        "WATCHDOG_PID",
+        "WATCHDOG_USEC",
+        "LISTEN_PID",
+        "LISTEN_FDS",
+        "LISTEN_FDNAMES",
+        "LISTEN_PIDFDID",
+    ] {
         command.env_remove(name);
     }
     command

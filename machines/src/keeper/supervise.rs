@@ -30,6 +30,7 @@ use super::ring::Ring;
 use super::starter::{self, Answer, Started};
 use super::{child, jail, unit};
 use crate::definition::{Ready, RestartPolicy};
+use crate::life;
 use crate::{Context, Definition, Error, Home, Kind, Machine, Result};
 
 /// What nspawn's units take for "it wants to be started again".
@@ -182,7 +183,7 @@ fn adopt(home: &Home, machine: &Machine, kept: super::store::Kept) -> Result<Opt
         ours: false,
         master,
         cgroup: container.state().cgroup.as_ref().map(|record| record.path.clone()),
-        stop_signal: starter::stop_signal(machine, &container)?,
+        stop_signal: life::stop_signal_of(home, machine, &container),
         since: Instant::now(),
     }))
 }
@@ -352,7 +353,8 @@ impl Supervisor<'_> {
         }
         self.init = Some(init);
         self.introduce();
-        self.health = self.definition.health.as_ref().filter(|health| !health.command.is_empty()).map(Checks::new);
+        self.health =
+            self.definition.health.as_ref().filter(|health| !health.command.is_empty()).map(Checks::new);
         self.record.health = self.health.as_ref().map(|_| Health::Starting);
         // What a found machine said when it was started, its old keeper has heard.
         self.record.ready = adopted || self.definition.boot.ready == Ready::Started;
@@ -543,7 +545,10 @@ impl Supervisor<'_> {
                 let pid = *pid;
                 self.stopping = Some(None);
                 self.starter = None;
-                let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+                let _ = nix::sys::signal::kill(
+                    nix::unistd::Pid::from_raw(pid),
+                    nix::sys::signal::Signal::SIGKILL,
+                );
                 let _ = clone::wait(pid);
                 let ended = Ended::new(None, false, true, rfc3339(SystemTime::now()));
                 self.ending = Some(Ending { ended, ran: Duration::ZERO, drain: None, cleaner: None });
@@ -720,7 +725,12 @@ fn killed_for_memory(path: &Path) -> bool {
 }
 
 fn without_ready(lines: &[u8]) -> Vec<u8> {
-    lines.split_inclusive(|byte| *byte == b'\n').filter(|line| *line != b"READY=1\n").flatten().copied().collect()
+    lines
+        .split_inclusive(|byte| *byte == b'\n')
+        .filter(|line| *line != b"READY=1\n")
+        .flatten()
+        .copied()
+        .collect()
 }
 
 /// Something that nobody waits to be told: it goes where the keeper's errors go (the journal, or `log/keeper.log`).

@@ -47,9 +47,7 @@ pub fn rules(home: &Home) -> bool {
 pub fn payload(machine: &Machine) -> PathBuf {
     let own = cgroup::own().unwrap_or_default();
     match own.file_name().and_then(|name| name.to_str()) {
-        Some("supervisor") if self::own().is_some() => {
-            own.parent().unwrap_or(Path::new("/")).join("payload")
-        }
+        Some("supervisor") if self::own().is_some() => own.parent().unwrap_or(Path::new("/")).join("payload"),
         _ => Path::new("/locule").join(machine.name()),
     }
 }
@@ -65,13 +63,11 @@ pub fn move_out() -> Result<()> {
 /// Runs `systemctl VERB UNIT`; its own words are the error.
 pub fn systemctl(verb: &[&str], unit: &str) -> Result<()> {
     let doing = || format!("running systemctl {} {unit}", verb.join(" "));
-    let done =
-        Command::new("systemctl").args(verb).arg(unit).stdin(Stdio::null()).output().doing(doing)?;
+    let done = Command::new("systemctl").args(verb).arg(unit).stdin(Stdio::null()).output().doing(doing)?;
     if done.status.success() {
         return Ok(());
     }
     let told = String::from_utf8_lossy(&done.stderr);
     let told = told.lines().next().unwrap_or("it failed").trim_end_matches('.').to_owned();
-    Err(Error::new(Kind::System, format!("{}: {told}", doing()))
-        .hint(format!("see journalctl -u {unit}")))
+    Err(Error::new(Kind::System, format!("{}: {told}", doing())).hint(format!("see journalctl -u {unit}")))
 }

@@ -29,7 +29,9 @@ impl Journal {
             .map_err(|err| err.hint("journald does not run here: set log.driver to \"file\""))?;
         let address = UnixAddr::new(Path::new(SOCKET)).doing(doing)?;
         let mut fields = Vec::new();
-        for field in ["CONTAINER_NAME", "CONTAINER_ID", "CONTAINER_ID_FULL", "CONTAINER_TAG", "SYSLOG_IDENTIFIER"] {
+        for field in
+            ["CONTAINER_NAME", "CONTAINER_ID", "CONTAINER_ID_FULL", "CONTAINER_TAG", "SYSLOG_IDENTIFIER"]
+        {
             fields.extend_from_slice(format!("{field}={name}\n").as_bytes());
         }
         Ok(Journal { sock: socket::datagrams().doing(doing)?, address, fields })
@@ -78,7 +80,10 @@ mod tests {
     #[test]
     fn a_record_is_what_the_protocol_says() {
         let made = record(b"A=b\n", Stream::Stderr, b"x=\x00y", false);
-        assert_eq!(made, b"A=b\nPRIORITY=3\nCONTAINER_PARTIAL_MESSAGE=true\nMESSAGE\n\x04\0\0\0\0\0\0\0x=\0y\n");
+        assert_eq!(
+            made,
+            b"A=b\nPRIORITY=3\nCONTAINER_PARTIAL_MESSAGE=true\nMESSAGE\n\x04\0\0\0\0\0\0\0x=\0y\n"
+        );
         assert!(!record(b"", Stream::Stdout, b"", true).windows(7).any(|part| part == b"PARTIAL"));
     }
 }

@@ -103,7 +103,9 @@ fn pieces(bytes: &[u8]) -> impl Iterator<Item = (&[u8], bool)> {
 fn records(stream: Stream, bytes: &[u8], time: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(bytes.len() + 64);
     for (text, whole) in pieces(bytes) {
-        for part in [time.as_bytes(), b" ", stream.name().as_bytes(), if whole { b" F " } else { b" P " }, text] {
+        for part in
+            [time.as_bytes(), b" ", stream.name().as_bytes(), if whole { b" F " } else { b" P " }, text]
+        {
             out.extend_from_slice(part);
         }
         out.push(b'\n');
@@ -171,7 +173,10 @@ mod tests {
     #[test]
     fn each_line_is_a_record_and_a_piece_says_so() {
         let text = |bytes: &[u8]| String::from_utf8(records(Stream::Stderr, bytes, "T")).unwrap();
-        assert_eq!(text(b"one\ntwo\r\n\nthr"), "T stderr F one\nT stderr F two\nT stderr F \nT stderr P thr\n");
+        assert_eq!(
+            text(b"one\ntwo\r\n\nthr"),
+            "T stderr F one\nT stderr F two\nT stderr F \nT stderr P thr\n"
+        );
         assert_eq!(text(b"\n"), "T stderr F \n");
         assert_eq!(text(b""), "");
     }

@@ -64,7 +64,11 @@ impl<'a> Record<'a> {
 }
 
 /// Reads the log of `machine`, record by record; `each` ends it by an error.
-pub fn read(machine: &Machine, wanted: &Wanted, each: &mut dyn FnMut(&Record<'_>) -> Result<()>) -> Result<()> {
+pub fn read(
+    machine: &Machine,
+    wanted: &Wanted,
+    each: &mut dyn FnMut(&Record<'_>) -> Result<()>,
+) -> Result<()> {
     let dir = machine.dir().join(DIR);
     // Before the first look, so that nothing falls between.
     let watch = if wanted.follow { Some(Watch::new(machine, &dir)?) } else { None };
@@ -112,7 +116,8 @@ fn count(files: &[(PathBuf, File)], wanted: &Wanted) -> Result<usize> {
         let again = File::open(path).doing(|| format!("reading {}", path.display()))?;
         // Rotated since: then the one that was opened is counted.
         let same = again.metadata().ok().zip(file.metadata().ok()).is_some_and(|(a, b)| a.ino() == b.ino());
-        let file = if same { again } else { file.try_clone().doing(|| format!("reading {}", path.display()))? };
+        let file =
+            if same { again } else { file.try_clone().doing(|| format!("reading {}", path.display()))? };
         Tail::new(path.clone(), file)?.lines(&mut |line| {
             lines += usize::from(
                 Record::parse(line).is_some_and(|record| record.whole && within(&record, wanted)),
