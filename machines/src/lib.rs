@@ -4,11 +4,13 @@
 //! and its data beside it; everything else is files of the runtime directory and the kernel. Nothing here prints or
 //! parses a command line; no process stays but a machine's keeper.
 
+pub mod boot;
 pub mod bundle;
 mod claims;
 pub mod definition;
 mod error;
 mod file;
+pub mod generator;
 pub mod home;
 pub mod keeper;
 pub mod life;
