@@ -53,6 +53,10 @@ pub struct Definition {
     pub io: Io,
     /// Tasks.
     pub pids: Pids,
+    /// Huge pages by size (`2M`): `hugetlb.2MB.max`.
+    pub hugepages: BTreeMap<String, Size>,
+    /// Its control group otherwise.
+    pub cgroup: Cgroup,
     /// Its root file system.
     pub disk: Disk,
     /// What of the host it sees.
@@ -167,6 +171,16 @@ pub struct Pids {
     pub limit: Option<u64>,
     /// Pseudo terminals: devpts `max=`.
     pub ptys: Option<u32>,
+}
+
+/// What else its control group limits.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Cgroup {
+    /// Most control groups inside: `cgroup.max.descendants`.
+    pub max: Option<u64>,
+    /// Any file of cgroup v2 with what goes into it, after all other limits.
+    pub unified: BTreeMap<String, String>,
 }
 
 /// The root file system.
