@@ -6,6 +6,7 @@
 
 pub mod definition;
 mod error;
+mod group;
 pub mod home;
 pub mod keeper;
 pub mod storage;
