@@ -48,13 +48,6 @@ impl Group {
         std::iter::once(self.number(name)?).chain(above).min().filter(|least| *least != u64::MAX)
     }
 
-    /// Processors that the quotas here and above allow, rounded up; `None` without a quota.
-    pub fn quota(&self) -> Option<u32> {
-        let read = |path: &Path| std::fs::read_to_string(path.join("cpu.max")).ok();
-        let quotas = self.path.ancestors().map_while(read);
-        quotas.filter_map(|text| processors(&text)).min()
-    }
-
     /// The group and those below it.
     pub fn tree(&self) -> Vec<PathBuf> {
         let mut found = vec![self.path.clone()];
@@ -74,12 +67,6 @@ fn number(text: &str) -> Option<u64> {
         "max" => Some(u64::MAX),
         text => text.parse().ok(),
     }
-}
-
-fn processors(text: &str) -> Option<u32> {
-    let (quota, period) = text.trim().split_once(' ')?;
-    let (quota, period): (u64, u64) = (quota.parse().ok()?, period.parse().ok()?);
-    (period != 0).then(|| u32::try_from(quota.div_ceil(period)).unwrap_or(u32::MAX).max(1))
 }
 
 /// The number behind `key` in lines of `key value`.
@@ -142,12 +129,11 @@ pub(crate) mod tests {
         let top = tempfile::tempdir().unwrap();
         let unit = top.path().join("unit");
         fixture(top.path(), &[("memory.max", "268435456\n")]);
-        fixture(&unit, &[("memory.max", "max\n"), ("cpu.max", "150000 100000\n")]);
-        fixture(&unit.join("payload"), &[("memory.max", "1073741824\n"), ("cpu.max", "max 100000\n")]);
+        fixture(&unit, &[("memory.max", "max\n")]);
+        fixture(&unit.join("payload"), &[("memory.max", "1073741824\n")]);
         let group = Group::open(&unit.join("payload")).unwrap();
         assert_eq!(group.least("memory.max"), Some(268_435_456));
         assert_eq!(group.least("memory.swap.max"), None);
-        assert_eq!(group.quota(), Some(2));
         assert_eq!(Group::open(&unit).unwrap().tree(), [unit.clone(), unit.join("payload")]);
         fixture(top.path(), &[("memory.max", "max\n")]);
         fixture(&unit.join("payload"), &[("memory.max", "max\n")]);
