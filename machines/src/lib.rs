@@ -6,8 +6,11 @@
 
 pub mod definition;
 mod error;
+pub mod events;
+mod group;
 pub mod home;
 pub mod keeper;
+pub mod stats;
 pub mod storage;
 pub mod visible;
 
