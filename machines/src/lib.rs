@@ -9,6 +9,7 @@ mod error;
 pub mod home;
 pub mod keeper;
 pub mod storage;
+pub mod sys;
 pub mod visible;
 
 pub use definition::Definition;
