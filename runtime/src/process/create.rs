@@ -318,6 +318,9 @@ impl Attempt<'_> {
         // Nothing may fail before both are where `undo` finds them.
         self.pidfd = Some((pid, pidfd));
         self.cgroup = cgroup.attach(pid)?;
+        if let Some(cgroup) = &mut self.cgroup {
+            cgroup.claim(&format!("{} {pid} {}", state.id, state.created))?;
+        }
         let Some((_, pidfd)) = &self.pidfd else { return Err(self.death()) };
 
         let proc = Proc::new();
