@@ -14,7 +14,7 @@ use super::channel::{Channel, Message};
 use super::seal::Seal;
 use super::workload::{Workload, place_fds};
 use super::{console, hooks, root};
-use crate::attrs::{netdev, sysctl};
+use crate::attrs::{netdev, sched, sysctl};
 use crate::error::{Context, Result};
 use crate::plan::Plan;
 use crate::plan::namespaces::{CGROUP, MOUNT, NETWORK, PID, USER};
@@ -157,6 +157,8 @@ fn set_up(handover: &Handover<'_>) -> Result<Never> {
     if handover.waits {
         channel.await_word(|word| matches!(word, Message::Go))?;
     }
+    // It is where its cpuset holds, or will: the kernel never gives more than that.
+    sched::reset_affinity(0)?;
     if plan.new_user_namespace() {
         process::set_undumpable().doing(|| "hiding init from the container")?;
     }
