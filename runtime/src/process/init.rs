@@ -187,7 +187,12 @@ fn set_up(handover: &Handover<'_>) -> Result<Never> {
     // One that is not the container's own, the runtime's or a joined one, is not changed: the root is
     // built in a copy of it.
     let inherited = if plan.namespaces.makes(MOUNT) { None } else { Some(leave_mount_namespace(handover)?) };
-    let root = root::build(plan, prepared, &mut || join_network(handover))?;
+    let map_outside = |at: usize, mount: &OwnedFd| {
+        let mount = mount.try_clone().doing(|| "copying a descriptor")?;
+        channel.send(&Message::MapIds(at as u32, mount))?;
+        channel.await_word(|word| matches!(word, Message::Go)).map(drop)
+    };
+    let root = root::build(plan, prepared, &mut || join_network(handover), &map_outside)?;
     let terminal = open_terminal(handover, &root)?;
     if !plan.hooks.prestart.is_empty() || !plan.hooks.create_runtime.is_empty() {
         channel.send(&Message::RunHooks)?;
