@@ -6,6 +6,7 @@
 mod archives;
 mod build;
 mod faults;
+mod mapped;
 mod registry;
 mod rootfs;
 mod rootless;

@@ -10,7 +10,7 @@ make_bundle "$WORK/box" sh -c '
     id -u; stat -c "%u:%g" /etc/motd /bin/busybox /etc/own; grep CapPrm /proc/self/status | busybox tr -d "\t"'
 mkdir "$WORK/box/rootfs"
 config "$WORK/box" '.root = {path: "rootfs", readonly: false} | .process.noNewPrivileges = false
-    | .linux.namespaces += [{type: "user"}]
+    | .process.capabilities |= with_entries(.value += ["CAP_CHOWN", "CAP_FOWNER"]) | .linux.namespaces += [{type: "user"}]
     | .linux.uidMappings = [{containerID: 0, hostID: 300000, size: 65536}] | .linux.gidMappings = .linux.uidMappings'
 check "mounted" img mount --map 300000:65536 --state "$WORK/state-of-it" app:1 "$WORK/box/rootfs"
 CLEANUPS+=("umount $WORK/box/rootfs")
@@ -28,7 +28,8 @@ is "on the disk it belongs to the map's ids" \
 is "and the layers are as they were" "$(img verify)" ""
 
 # A file's capability counts for a user of the container, from the layer and from the copy above it.
-config "$WORK/box" '.process.user = {uid: 33, gid: 33} | .process.args = ["busybox-cap", "grep", "CapPrm", "/proc/self/status"]'
+config "$WORK/box" '.process.user = {uid: 33, gid: 33} | .process.capabilities = {bounding: ["CAP_NET_BIND_SERVICE"]}
+    | .process.args = ["busybox-cap", "grep", "CapPrm", "/proc/self/status"]'
 is "a capability of a file" "$(foreground cap1 "$WORK/box")" $'CapPrm:\t0000000000000400'
 chmod 711 "$WORK/box/rootfs/bin/busybox-cap"
 is "also of its copy" "$(foreground cap2 "$WORK/box")" $'CapPrm:\t0000000000000400'
