@@ -933,7 +933,7 @@ _locule() {
             return 0
             ;;
         locule__subcmd__network__subcmd__connect)
-            opts="-p -f -h --networks --claims --ip --mac --interface --publish --alias --down --up --firewall --namespace --format --help"
+            opts="-p -f -h --networks --claims --ip --mac --interface --publish --alias --down --up --down-min --up-min --firewall --namespace --format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -979,6 +979,14 @@ _locule() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --down-min)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --up-min)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --namespace)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -999,7 +1007,7 @@ _locule() {
             return 0
             ;;
         locule__subcmd__network__subcmd__create)
-            opts="-h --networks --claims --kind --subnet --gateway --range --ipv6 --bridge --parent --mode --mtu --no-nat --internal --no-guard --route --uplink --dns --search --cni --label --help"
+            opts="-h --networks --claims --kind --subnet --gateway --range --ipv6 --bridge --parent --mode --mtu --no-nat --internal --no-guard --down --up --route --uplink --dns --search --cni --label --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1042,6 +1050,14 @@ _locule() {
                     return 0
                     ;;
                 --mtu)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --down)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --up)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1181,7 +1197,7 @@ _locule() {
             return 0
             ;;
         locule__subcmd__network__subcmd__set)
-            opts="-h --networks --claims --down --up --firewall --help"
+            opts="-h --networks --claims --down --up --down-min --up-min --firewall --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1200,6 +1216,14 @@ _locule() {
                     return 0
                     ;;
                 --up)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --down-min)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --up-min)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
