@@ -19,6 +19,7 @@ use crate::digest::Digest;
 use crate::error::{Context, Error, Kind, Result};
 use crate::host;
 use crate::store::{Record, Store, encode};
+use crate::sys::creds::FileIds;
 use crate::sys::fs::{BENEATH, IN_ROOT, cstring, openat2};
 use crate::sys::{mount, userns};
 use crate::unpack::Options;
@@ -280,6 +281,11 @@ impl Rootfs {
             }
             let attrs = if self.map.is_some() { mount::NODEV } else { 0 };
             let attrs = if upper.is_none() { attrs | mount::RDONLY } else { attrs };
+            // Who makes the mount makes files in a mapped upper directory, and needs an id there.
+            let _owner = match self.map.filter(|_| self.inside) {
+                Some(map) => Some(FileIds::of(map.first)?),
+                None => None,
+            };
             mount::create(&ctx, attrs)
         };
         configure().map_err(|errno| {
