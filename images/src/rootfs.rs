@@ -221,13 +221,13 @@ impl Rootfs {
     /// Makes and opens `upper` and `work`, in the mapped tree `above` where there is one.
     fn upper(&self, overlay: &Overlay<'_>, above: Option<&OwnedFd>) -> Result<(OwnedFd, OwnedFd)> {
         let (upper, work) = (overlay.state.join("upper"), overlay.state.join("work"));
+        make_dir(&work)?;
         if !upper.is_dir() {
             // The root directory of what is seen is this one: it takes after the topmost layer's.
             let top = overlay.lowers.first().map_or_else(|| overlay.state.to_owned(), Clone::clone);
             let meta = fs::metadata(&top).doing(|| format!("looking at {}", top.display()))?;
             // Under another name first: an upper directory that is there is whole.
             let part = overlay.state.join("upper.part");
-            make_dir(&work)?;
             make_dir(&part)?;
             use std::os::unix::fs::{MetadataExt, chown};
             let owner = |id: u32| self.upper_map().map_or(id, |map| map.first.saturating_add(id));

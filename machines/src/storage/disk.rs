@@ -57,11 +57,6 @@ impl Disk {
         Disk { path: root.join(FILE) }
     }
 
-    /// The file's path.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Makes the file with an empty file system and gives its root directory to `fill`.
     pub fn make(&self, size: Option<Size>, fill: impl FnOnce(&OwnedFd) -> Result<()>) -> Result<()> {
         let size = size.map_or(DEFAULT_SIZE, |size| size.0);
@@ -137,11 +132,6 @@ impl Disk {
             _ => err,
         })?;
         Live::new(device, read_only).map_err(|err| err.context(format!("mounting {}", self.path.display())))
-    }
-
-    /// Whether it is on a loop device, or about to be; asks without taking part.
-    pub fn in_use(&self) -> Result<bool> {
-        is_locked(&self.open()?).doing(|| format!("asking whether {} is in use", self.path.display()))
     }
 
     /// The mounted file system, if it is mounted anywhere.

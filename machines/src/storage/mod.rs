@@ -17,6 +17,7 @@ mod image;
 mod overlay;
 mod project;
 mod record;
+mod snapshot;
 
 use std::fs::{self, DirBuilder, File};
 use std::os::fd::OwnedFd;
@@ -30,6 +31,7 @@ use nix::mount::{MntFlags, umount2};
 
 pub use copy::{Progress, Silent};
 pub use record::Record;
+pub use snapshot::{Hold, SNAPSHOTS, Snapshot};
 
 use crate::definition::{Disk, DiskKind, Size};
 use crate::{Context, Error, Kind, Result, lift};
@@ -108,19 +110,25 @@ impl<'a> Storage<'a> {
 
     fn build(&self, image: &str, progress: &mut dyn Progress) -> Result<()> {
         let share = self.images.share().map_err(lift)?;
-        let (record, layers) = if image == locule_images::host::NAME {
-            (None, None)
-        } else {
-            let image = self.images.find(image).map_err(lift)?;
-            (Some(image.record), Some(image.config.rootfs.diff_ids))
+        let mut made = Record {
+            kind: self.disk.kind,
+            image: image.to_owned(),
+            record: None,
+            layers: None,
+            run: None,
+            project: None,
         };
+        if image != locule_images::host::NAME {
+            let image = self.images.find(image).map_err(lift)?;
+            made.record = Some(image.record);
+            made.layers = Some(image.config.rootfs.diff_ids);
+            made.run = image.config.config;
+        }
         make_dir(&self.root)?;
-        if let Some(layers) = &layers {
+        if let Some(layers) = &made.layers {
             self.images.pin(&self.root, layers).map_err(lift)?;
         }
         drop(share);
-        let mut made =
-            Record { kind: self.disk.kind, image: image.to_owned(), record, layers, project: None };
         // Held until the record names it.
         let claim = match self.disk.kind {
             DiskKind::Overlay => {
@@ -234,11 +242,12 @@ impl<'a> Storage<'a> {
             return Err(Error::new(Kind::State, format!("removing {}: it is mounted", self.root.display()))
                 .hint("stop the machine first"));
         }
+        self.clear_rests()?;
         self.clear(&self.root)?;
         if let Some(id) = record.and_then(|record| record.project) {
             project::release(&self.dir, id);
         }
-        let snapshots = self.dir.join("snapshots");
+        let snapshots = self.dir.join(SNAPSHOTS);
         if let Ok(entries) = fs::read_dir(&snapshots) {
             for entry in entries.flatten() {
                 let _ = self.images.unpin(&entry.path().join(ROOT));

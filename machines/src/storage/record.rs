@@ -8,6 +8,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use locule_images::Digest;
+use locule_images::manifest::Run;
 use locule_images::store::Record as Image;
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +19,7 @@ use crate::{Context, Result};
 pub const FILE: &str = "storage.json";
 
 /// What a root file system was made as.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Record {
     /// How it is kept.
@@ -31,6 +32,9 @@ pub struct Record {
     /// The layers of that image, lowest first; none for `host`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layers: Option<Vec<Digest>>,
+    /// How the image is to be run: it may be gone from the store, its layers are not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<Run>,
     /// The project that its files belong to, where their file system knows projects.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub project: Option<u32>,

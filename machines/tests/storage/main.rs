@@ -5,6 +5,7 @@
 
 mod bed;
 mod kinds;
+mod snapshots;
 
 use std::fs;
 use std::path::Path;
