@@ -8,6 +8,7 @@ pub mod definition;
 mod error;
 pub mod home;
 pub mod keeper;
+pub mod limits;
 pub mod storage;
 pub mod visible;
 
