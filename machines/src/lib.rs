@@ -6,10 +6,14 @@
 
 pub mod definition;
 mod error;
+pub mod events;
+mod group;
 pub mod home;
 pub mod keeper;
 pub mod limits;
+pub mod stats;
 pub mod storage;
+pub mod sys;
 pub mod visible;
 
 pub use definition::Definition;
