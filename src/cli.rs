@@ -127,6 +127,8 @@ pub const VERBS: &[&Verb] = &[
     &commands::image::commit::VERB,
     &commands::image::prune::VERB,
     &commands::image::verify::VERB,
+    &commands::stats::VERB,
+    &commands::top::VERB,
     &commands::help::VERB,
 ];
 
