@@ -12,6 +12,7 @@ pub mod home;
 pub mod keeper;
 pub mod stats;
 pub mod storage;
+pub mod sys;
 pub mod visible;
 
 pub use definition::Definition;

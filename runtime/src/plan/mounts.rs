@@ -251,6 +251,11 @@ fn mapping(mount: &Mount, options: &Options, spec: &Spec, what: &What) -> Result
             maps: Some((mount.uid_mappings.clone(), mount.gid_mappings.clone())),
         }));
     }
+    if let Some(text) = &options.idmap_maps {
+        let linux = spec.linux();
+        let maps = idmap::of_option(text, [&linux.uid_mappings, &linux.gid_mappings])?;
+        return Ok(Some(IdMap { recursive, maps: Some(maps) }));
+    }
     if !spec.linux().namespaces.iter().any(|ns| ns.kind == "user") {
         return Err(Error::invalid("idmap without own mappings needs a user namespace"));
     }
