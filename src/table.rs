@@ -36,10 +36,11 @@ pub fn short(bytes: u64) -> String {
         value /= 1024.0;
         unit += 1;
     }
+    let tenths = (value * 10.0).round() / 10.0;
     match unit {
         0 => bytes.to_string(),
-        _ if value >= 99.95 || value.fract() < 0.05 => format!("{value:.0}{}", units[unit]),
-        _ => format!("{value:.1}{}", units[unit]),
+        _ if tenths >= 100.0 || tenths.fract() == 0.0 => format!("{tenths:.0}{}", units[unit]),
+        _ => format!("{tenths:.1}{}", units[unit]),
     }
 }
 
