@@ -139,6 +139,8 @@ pub const VERBS: &[&Verb] = &[
     &commands::console::VERB,
     &commands::logs::VERB,
     &commands::keeper::VERB,
+    &commands::stats::VERB,
+    &commands::top::VERB,
     &commands::help::VERB,
 ];
 
