@@ -87,6 +87,46 @@ impl Machine {
     }
 }
 
+/// The container of a machine, if there is one.
+pub(crate) fn container(home: &Home, machine: &Machine) -> Result<Option<locule_runtime::Container>> {
+    match locule_runtime::Store::open(home.run()) {
+        Ok(store) => match store.load(machine.name()) {
+            Ok(container) => Ok(Some(container)),
+            Err(err) if err.kind() == Kind::NotFound => Ok(None),
+            Err(err) => Err(err),
+        },
+        Err(err) if err.errno() == Some(nix::errno::Errno::ENOENT) => Ok(None),
+        Err(err) => Err(err),
+    }
+}
+
+/// The networks of the host.
+pub(crate) fn networks(home: &Home) -> Result<locule_netns::Networks> {
+    locule_netns::Networks::open(&home.data.join("networks"), &home.run.join(".networks"))
+        .map_err(crate::lift)
+}
+
+/// Writes a file whole, on the disk before it has its name.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    locule_runtime::state::write_atomic(path, bytes)
+}
+
+/// Serializes changes of one machine.
+pub(crate) fn lock(machine: &Machine, _act: &str) -> Result<nix::fcntl::Flock<std::fs::File>> {
+    use crate::Context;
+    let doing = || format!("locking machine {}", machine.name);
+    std::fs::create_dir_all(&machine.run).doing(doing)?;
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(machine.run.join("lock"))
+        .doing(doing)?;
+    nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusive)
+        .map_err(|(_, errno)| errno)
+        .doing(doing)
+}
+
 /// Refuses what cannot be a host name.
 pub fn check_name(name: &str) -> Result<()> {
     let fits = !name.is_empty()

@@ -11,6 +11,7 @@ mod group;
 pub mod home;
 pub mod keeper;
 pub mod limits;
+pub mod set;
 pub mod stats;
 pub mod storage;
 pub mod sys;
