@@ -17,7 +17,6 @@ mod docs;
 mod entry;
 mod log;
 mod out;
-mod signals;
 
 use std::fs::OpenOptions;
 use std::os::fd::{AsFd, AsRawFd, IntoRawFd};

@@ -4,6 +4,9 @@
 
 use std::path::{Path, PathBuf};
 
+use locule_images::Store;
+use locule_netns::Networks;
+
 use crate::{Definition, Error, Kind, Result};
 
 /// Where machines, images and networks are kept, by default.
@@ -44,12 +47,35 @@ impl Home {
         &self.run
     }
 
+    /// The directory of the machines.
+    pub fn machines(&self) -> PathBuf {
+        self.data.join("machines")
+    }
+
+    /// The images that machines are made from.
+    pub fn images(&self) -> Result<Store> {
+        Store::open(&self.data.join("images")).map_err(crate::lift)
+    }
+
+    /// The networks that machines are on.
+    pub fn networks(&self) -> Result<Networks> {
+        Networks::open(&self.data.join("networks"), &self.run.join(".networks")).map_err(crate::lift)
+    }
+
+    /// Names of all machines, sorted.
+    pub fn list(&self) -> Result<Vec<String>> {
+        let dir = self.machines();
+        let mut names = crate::claims::names(&dir)?;
+        names.retain(|name| dir.join(name).join(crate::definition::FILE).is_file());
+        Ok(names)
+    }
+
     /// The machine called `name`, whether or not it is there.
     pub fn machine(&self, name: &str) -> Result<Machine> {
         check_name(name)?;
         Ok(Machine {
             name: name.to_owned(),
-            dir: self.data.join("machines").join(name),
+            dir: self.machines().join(name),
             // The leading dot keeps it out of the list of containers.
             run: self.run.join(".machines").join(name),
         })
@@ -58,7 +84,7 @@ impl Home {
     /// The machine called `name`, which must be there.
     pub fn find(&self, name: &str) -> Result<Machine> {
         let machine = self.machine(name)?;
-        if !machine.dir.join(crate::definition::FILE).is_file() {
+        if !machine.exists() {
             return Err(Error::new(Kind::NotFound, format!("no machine {name:?}: locule ls lists them")));
         }
         Ok(machine)
@@ -81,50 +107,15 @@ impl Machine {
         &self.run
     }
 
+    /// Whether it is there: its definition is what comes last and goes first.
+    pub fn exists(&self) -> bool {
+        self.dir.join(crate::definition::FILE).is_file()
+    }
+
     /// Its definition.
     pub fn definition(&self) -> Result<Definition> {
         Definition::load(&self.dir)
     }
-}
-
-/// The container of a machine, if there is one.
-pub(crate) fn container(home: &Home, machine: &Machine) -> Result<Option<locule_runtime::Container>> {
-    match locule_runtime::Store::open(home.run()) {
-        Ok(store) => match store.load(machine.name()) {
-            Ok(container) => Ok(Some(container)),
-            Err(err) if err.kind() == Kind::NotFound => Ok(None),
-            Err(err) => Err(err),
-        },
-        Err(err) if err.errno() == Some(nix::errno::Errno::ENOENT) => Ok(None),
-        Err(err) => Err(err),
-    }
-}
-
-/// The networks of the host.
-pub(crate) fn networks(home: &Home) -> Result<locule_netns::Networks> {
-    locule_netns::Networks::open(&home.data.join("networks"), &home.run.join(".networks"))
-        .map_err(crate::lift)
-}
-
-/// Writes a file whole, on the disk before it has its name.
-pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    locule_runtime::state::write_atomic(path, bytes)
-}
-
-/// Serializes changes of one machine.
-pub(crate) fn lock(machine: &Machine, _act: &str) -> Result<nix::fcntl::Flock<std::fs::File>> {
-    use crate::Context;
-    let doing = || format!("locking machine {}", machine.name);
-    std::fs::create_dir_all(&machine.run).doing(doing)?;
-    let file = std::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(machine.run.join("lock"))
-        .doing(doing)?;
-    nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusive)
-        .map_err(|(_, errno)| errno)
-        .doing(doing)
 }
 
 /// Refuses what cannot be a host name.

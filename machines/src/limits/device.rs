@@ -21,6 +21,15 @@ pub fn disk_device(path: &Path) -> Result<Option<(u32, u32)>> {
     Ok(Some(whole(device)))
 }
 
+/// The disk under the root file system that is mounted at `root`: its own, or that of the machine's directory `dir`,
+/// where an overlay keeps what is written.
+pub fn disk_of(root: &Path, dir: &Path) -> Result<Option<(u32, u32)>> {
+    match disk_device(root)? {
+        Some(device) => Ok(Some(device)),
+        None => disk_device(dir),
+    }
+}
+
 fn split(dev: u64) -> (u32, u32) {
     (nix::sys::stat::major(dev) as u32, nix::sys::stat::minor(dev) as u32)
 }

@@ -2,7 +2,6 @@
 //!
 //! Owns the order of steps and what undoes each. Never touches the definition.
 
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use locule_netns::rate::{Rate, Rates};
@@ -51,7 +50,7 @@ pub struct Running<'a> {
 impl<'a> Running<'a> {
     /// The machine's container with its first process, if it runs.
     pub fn find(home: &'a Home, machine: &'a Machine) -> Result<Option<Running<'a>>> {
-        let container = crate::home::container(home, machine)?;
+        let container = crate::life::container(home, machine)?;
         let Some(container) = container else { return Ok(None) };
         use locule_runtime::Status;
         Ok(match container.status()? {
@@ -92,13 +91,9 @@ impl<'a> Running<'a> {
 
     /// The disk under its root file system: the root's own, else that of its directory.
     pub fn disk(&self) -> Result<Option<(u32, u32)>> {
-        let own = self.container.init().ok().and_then(|(pid, _)| {
-            let dev = std::fs::metadata(format!("/proc/{pid}/root")).ok()?.dev();
-            (nix::sys::stat::major(dev) != 0).then_some(format!("/proc/{pid}/root"))
-        });
-        match own {
-            Some(root) => limits::disk_device(Path::new(&root)),
-            None => limits::disk_device(self.machine.dir()),
+        match self.container.init() {
+            Ok((pid, _pinned)) => limits::disk_of(Path::new(&format!("/proc/{pid}/root")), self.machine.dir()),
+            Err(_) => limits::disk_device(self.machine.dir()),
         }
     }
 
@@ -227,7 +222,7 @@ impl<'a> Running<'a> {
         up: Option<Rate>,
         firewall: Option<bool>,
     ) -> Result<Option<Step>> {
-        let networks = crate::home::networks(self.home)?;
+        let networks = self.home.networks()?;
         let name = self.machine.name();
         let find = || -> Result<Option<locule_netns::Wired>> {
             let record = networks.records().load(name).map_err(lift)?;

@@ -90,7 +90,7 @@ pub fn set(
     profiles: &Profiles,
 ) -> Result<Vec<Changed>> {
     let act = |err: Error| err.context(format_args!("changing machine {}", machine.name()));
-    let _lock = crate::home::lock(machine, "set")?;
+    let _lock = machine.lock("set")?;
     let path = machine.dir().join(FILE);
     let text = std::fs::read_to_string(&path).doing(|| format!("reading {}", path.display()))?;
     let old = profiles.resolve(&text, &path)?;
@@ -132,7 +132,7 @@ pub fn set(
         }
     }
     if scope == Scope::Both && new_text != text {
-        let written = crate::home::write_whole(&path, new_text.as_bytes());
+        let written = crate::file::write_whole(&path, new_text.as_bytes());
         if let (Err(err), Some(running)) = (written, &running) {
             // The machine must not have what its definition has not.
             let before = Definition::resolve(&text, &path, profiles)?;
