@@ -1,5 +1,4 @@
 //! A definition as a document, for machines that are made anew.
-<<<<<<< HEAD
 //!
 //! Owns the order of keys, which is that of their table. Never writes what is the default.
 
@@ -8,16 +7,10 @@ use toml_edit::{Array, ArrayOfTables, DocumentMut, InlineTable, Item, Table, Val
 
 use super::Definition;
 use crate::{Context, Result};
-=======
-
-use super::Definition;
-use crate::{Error, Result};
->>>>>>> core
 
 impl Definition {
     /// The document that is read back as this definition.
     pub fn document(&self) -> Result<String> {
-<<<<<<< HEAD
         let encode =
             |definition: &Definition| serde_json::to_value(definition).doing(|| "encoding the definition");
         let (own, default) = (encode(self)?, encode(&Definition::default())?);
@@ -140,8 +133,5 @@ mod tests {
             let document = definition.document().unwrap();
             assert_eq!(Definition::parse(&document, Path::new("m")).unwrap(), definition, "{document}");
         }
-=======
-        toml::to_string(self).map_err(|err| Error::invalid(format!("encoding the definition: {err}")))
->>>>>>> core
     }
 }
