@@ -18,6 +18,7 @@ pub mod limits;
 pub mod lock;
 pub mod repair;
 mod root;
+pub mod set;
 pub mod state;
 pub mod stats;
 pub mod storage;
