@@ -324,7 +324,7 @@ fn bundle_of(
         rootfs: &place,
         bundle: &bundle,
         cgroup: &wishes.cgroup,
-        resources: crate::limits::resources(definition, None)?,
+        resources: crate::limits::resources(definition, crate::limits::disk_of(&place, machine.dir())?)?,
         names,
         extra: wishes.mounts,
     };

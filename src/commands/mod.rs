@@ -30,4 +30,6 @@ pub mod run;
 pub mod spec;
 pub mod start;
 pub mod state;
+pub mod stats;
+pub mod top;
 pub mod update;
