@@ -18,7 +18,6 @@ mod entry;
 mod log;
 mod openmetrics;
 mod out;
-mod signals;
 mod table;
 mod usage;
 

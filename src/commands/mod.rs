@@ -15,6 +15,7 @@ pub mod help;
 pub mod image;
 pub mod kill;
 pub mod list;
+pub mod machine;
 pub mod network;
 pub mod pause;
 pub mod ps;
