@@ -138,6 +138,9 @@ pub const VERBS: &[&Verb] = &[
     &commands::machine::rename::VERB,
     &commands::machine::rm::VERB,
     &commands::machine::repair::VERB,
+    &commands::console::VERB,
+    &commands::logs::VERB,
+    &commands::keeper::VERB,
     &commands::help::VERB,
 ];
 

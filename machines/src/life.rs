@@ -447,7 +447,7 @@ pub fn stop(home: &Home, machine: &Machine, timeout: Option<Duration>) -> Result
 }
 
 /// The signal of a container whose keeper is gone, by what was written at its start.
-fn stop_signal_of(home: &Home, machine: &Machine, container: &Container) -> i32 {
+pub fn stop_signal_of(home: &Home, machine: &Machine, container: &Container) -> i32 {
     let definition = machine.definition().unwrap_or_default();
     let wanted = definition.init.stop_signal.clone().or_else(|| {
         let image = root::config(home, machine, &definition.image).ok()?;
@@ -542,9 +542,9 @@ pub fn is_mounted(machine: &Machine) -> bool {
 }
 
 /// Gives a running machine whose keeper is gone another one; tells what was done.
-pub fn adopt(_home: &Home, machine: &Machine) -> Result<Vec<String>> {
-    Err(Error::unsupported(format!("machine {} runs without its keeper", machine.name()))
-        .hint(format!("locule restart {}", machine.name())))
+pub fn adopt(home: &Home, machine: &Machine) -> Result<Vec<String>> {
+    crate::keeper::spawn(home, machine)?;
+    Ok(vec![format!("{}: gave it a keeper again", machine.name())])
 }
 
 /// The container of a machine that runs.

@@ -6,6 +6,7 @@
 pub mod check;
 pub mod checkpoint;
 pub mod completion;
+pub mod console;
 pub mod create;
 pub mod delete;
 pub mod events;
@@ -13,8 +14,10 @@ pub mod exec;
 pub mod features;
 pub mod help;
 pub mod image;
+pub mod keeper;
 pub mod kill;
 pub mod list;
+pub mod logs;
 pub mod machine;
 pub mod network;
 pub mod pause;

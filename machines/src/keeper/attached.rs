@@ -27,6 +27,7 @@ pub fn attached(home: &Home, machine: &Machine, interactive: bool, seal: Seal) -
     process::set_subreaper().doing(|| "becoming the reaper of the machine's orphans")?;
     process::block_signals();
     let lock = machine.lock("start")?;
+    let _keeper = super::lock(machine)?;
     if !life::status(home, machine)?.is_down() {
         return Err(Error::new(crate::Kind::State, format!("machine {} runs already", machine.name())));
     }
