@@ -15,6 +15,7 @@ pub mod home;
 pub mod keeper;
 pub mod life;
 pub mod limits;
+pub mod listing;
 pub mod lock;
 pub mod repair;
 mod root;
