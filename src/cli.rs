@@ -124,6 +124,7 @@ pub const VERBS: &[&Verb] = &[
     &commands::image::rm::VERB,
     &commands::image::mount::VERB,
     &commands::image::umount::VERB,
+    &commands::image::unshare::VERB,
     &commands::image::commit::VERB,
     &commands::image::prune::VERB,
     &commands::image::verify::VERB,

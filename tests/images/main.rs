@@ -4,10 +4,14 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod archives;
+mod build;
 mod faults;
 mod registry;
 mod rootfs;
+mod rootless;
+mod secure;
 mod server;
+mod signed;
 mod store;
 
 use std::fs;

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::error::{Context, Error, Kind, Result};
 use crate::reference::Reference;
+use crate::store::Store;
 
 #[derive(Debug, Default, Deserialize)]
 struct Document {
@@ -77,8 +78,8 @@ impl Policy {
     }
 
     /// Verifies the signatures of `reference`, which must be pinned to what will be taken.
-    pub fn verify(&self, reference: &Reference) -> Result<()> {
-        self.path.as_deref().map_or(Ok(()), |path| by_skopeo(reference, path))
+    pub fn verify(&self, reference: &Reference, store: &Store, auth_file: Option<&Path>) -> Result<()> {
+        self.path.as_deref().map_or(Ok(()), |path| by_skopeo(reference, path, store, auth_file))
     }
 }
 
@@ -108,16 +109,16 @@ impl Document {
 }
 
 /// Has skopeo copy the image to nowhere, under the policy: it verifies the signatures on the way.
-fn by_skopeo(reference: &Reference, policy: &Path) -> Result<()> {
+fn by_skopeo(reference: &Reference, policy: &Path, store: &Store, auth_file: Option<&Path>) -> Result<()> {
     let doing = || format!("verifying the signatures of {reference} with skopeo");
     // skopeo takes a tag or a digest; the digest is what counts.
     let pinned = format!("docker://{}@{}", reference.name(), reference.version());
-    let dir = std::env::temp_dir().join(format!("locule-policy-{}", std::process::id()));
-    std::fs::create_dir(&dir).doing(doing)?;
+    let (dir, _lock) = store.temporary_dir()?;
     let output = Command::new("skopeo")
         .arg("--policy")
         .arg(policy)
         .args(["copy", "--quiet"])
+        .args(auth_file.map(|path| format!("--src-authfile={}", path.display())))
         .args(super::config::is_loopback(reference.registry()).then_some("--src-tls-verify=false"))
         .arg(pinned)
         .arg(format!("dir:{}", dir.display()))
@@ -135,8 +136,15 @@ fn by_skopeo(reference: &Reference, policy: &Path) -> Result<()> {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    let why: String = said.lines().last().unwrap_or_default().chars().filter(|c| !c.is_control()).collect();
-    Err(Error::new(Kind::Denied, format!("{}: {why}", doing())))
+    Err(Error::new(Kind::Denied, format!("{}: {}", doing(), reason(&said))))
+}
+
+/// The reason in skopeo's last line, which is one of a log.
+fn reason(said: &str) -> String {
+    let line = said.lines().last().unwrap_or_default();
+    let told = line.split_once(" msg=\"").and_then(|(_, told)| told.strip_suffix('"'));
+    let told = told.map_or_else(|| line.to_owned(), |told| told.replace("\\\"", "\""));
+    told.chars().filter(|c| !c.is_control()).collect()
 }
 
 #[cfg(test)]
@@ -165,5 +173,12 @@ mod tests {
         assert!(!allowed("other.example/x"));
         assert!(!allowed("odd.example/x"));
         assert!(Policy::default().check(&"x".parse().unwrap()).is_ok());
+    }
+
+    #[test]
+    fn skopeos_reason_is_found() {
+        let said = "one\ntime=\"2026\" level=fatal msg=\"Source image rejected: a \\\"b\\\" c\"\n";
+        assert_eq!(reason(said), "Source image rejected: a \"b\" c");
+        assert_eq!(reason("plain\x1b[2J"), "plain[2J");
     }
 }

@@ -75,7 +75,8 @@ impl Pull<'_> {
         let first = self.manifest(endpoint, endpoint.reference.version(), endpoint.reference.digest())?;
         if signed {
             // By digest: what is verified is what is taken.
-            self.policy.verify(&self.reference.pinned(first.0.digest.clone()))?;
+            let pinned = self.reference.pinned(first.0.digest.clone());
+            self.policy.verify(&pinned, store, self.client.auth_file())?;
         }
         let mut fetched = Some(first.1);
         let (manifest, bytes, index) = follow(&first.0, self.platform, &mut |entry| {

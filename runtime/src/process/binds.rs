@@ -37,7 +37,7 @@ pub struct Prepared {
     pub root: OwnedFd,
     /// As `plan.mounts`; `None` for what is no bind mount.
     pub sources: Vec<Option<Source>>,
-    /// As `plan.mounts`: the own id maps of those whose source init opens.
+    /// As `plan.mounts`: the id maps of those whose source init opens, where they are known before init exists.
     pub maps: Vec<Option<OwnedFd>>,
     /// As `plan.devices`, in a user namespace, where no nodes but FIFOs can be made.
     pub devices: Vec<Option<OwnedFd>>,
@@ -191,29 +191,30 @@ fn open_source(op: &MountOp, source: &Path, recursive: bool, inherits: &Inherits
     let mount = clone_tree(AT_FDCWD, &cstring(source).doing(|| "reading the source")?, recursive)
         .map_err(|errno| source_error(errno, source, recursive))?;
     let maps = inherits.maps_of(op)?;
-    finish_source(mount, op, recursive, inherits, maps.as_ref())
+    // A user namespace that is still to be made is not known yet: the creator maps by it later.
+    let map =
+        |mount: &OwnedFd, recursive| maps.as_ref().map_or(Ok(()), |maps| map_ids(mount, recursive, maps));
+    finish_source(mount, op, recursive, inherits, &map)
 }
 
 /// The source of a bind mount that lies in the container's own root, as it is by now.
 ///
-/// Resolved inside `root`: what an image or an earlier mount put there cannot lead outside.
+/// Resolved inside `root`: what an image or an earlier mount put there cannot lead outside. `map_ids` is asked
+/// where the mount's ids are to be mapped.
 pub fn source_in_root(
     plan: &Plan,
     root: &Root,
     op: &MountOp,
     source: &Path,
     recursive: bool,
-    maps: Option<&OwnedFd>,
+    map_ids: &dyn Fn(&OwnedFd, bool) -> Result<()>,
 ) -> Result<Source> {
-    if maps.is_none() && op.idmap.is_some() {
-        return Err(Error::unsupported("a place in the container's own root cannot be bound with idmap"));
-    }
     let source = clean(source);
     let inside = source.strip_prefix(&plan.rootfs).unwrap_or(&source);
     let doing = || format!("opening the source {}", source.display());
     let place = root.resolve(inside, OFlag::empty()).doing(doing)?;
     let mount = clone_tree(&place, c"", recursive).doing(doing)?;
-    finish_source(mount, op, recursive, &Inherits::of(plan), maps)
+    finish_source(mount, op, recursive, &Inherits::of(plan), map_ids)
 }
 
 /// Checks a detached copy and gives it its attributes.
@@ -222,7 +223,7 @@ fn finish_source(
     op: &MountOp,
     recursive: bool,
     inherits: &Inherits<'_>,
-    maps: Option<&OwnedFd>,
+    map_ids: &dyn Fn(&OwnedFd, bool) -> Result<()>,
 ) -> Result<Source> {
     if op.destination == Path::new("/proc") {
         let magic = fs_magic(&mount).doing(|| "looking at the source's file system")?;
@@ -232,8 +233,8 @@ fn finish_source(
     }
     let is_dir = is_dir(&mount).doing(|| "looking at the source")?;
     apply_attributes(&mount, op, recursive, inherits)?;
-    if let (Some(idmap), Some(userns)) = (&op.idmap, maps) {
-        map_ids(&mount, idmap.recursive, userns)?;
+    if let Some(idmap) = &op.idmap {
+        map_ids(&mount, idmap.recursive)?;
     }
     Ok(Source { mount, is_dir })
 }

@@ -318,6 +318,9 @@ impl Attempt<'_> {
         // Nothing may fail before both are where `undo` finds them.
         self.pidfd = Some((pid, pidfd));
         self.cgroup = cgroup.attach(pid)?;
+        if let Some(cgroup) = &mut self.cgroup {
+            cgroup.claim(&format!("{} {pid} {}", state.id, state.created))?;
+        }
         let Some((_, pidfd)) = &self.pidfd else { return Err(self.death()) };
 
         let proc = Proc::new();
@@ -384,6 +387,10 @@ impl Attempt<'_> {
                     hooks::run_beside(pidfd, "createRuntime", &plan.hooks.create_runtime, &text)?;
                     let _ = ours.send(&Message::HooksDone);
                 }
+                Some(Message::MapIds(at, mount)) => {
+                    self.map_mount(pid, at as usize, &mount)?;
+                    ours.tell(&Message::Go)?;
+                }
                 Some(Message::Filter(fd)) => self.send_filter(&state, pid, &fd)?,
                 Some(Message::Master(fd)) => master = Some(fd),
                 Some(Message::Warning(text)) => warnings.push(text),
@@ -430,6 +437,20 @@ impl Attempt<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Maps the ids of a source that lies in the container's own root, which init has opened.
+    fn map_mount(&self, pid: i32, at: usize, mount: &OwnedFd) -> Result<()> {
+        let op = self.outside.plan.mounts.get(at);
+        let Some((op, idmap)) = op.and_then(|op| Some((op, op.idmap.as_ref()?))) else {
+            return Err(Error::new(Kind::System, "init asks for the id maps of a mount that has none"));
+        };
+        let own = self.outside.prepared.as_ref().and_then(|prepared| prepared.maps.get(at)?.as_ref());
+        let mapped = match own {
+            Some(maps) => binds::map_ids(mount, idmap.recursive, maps),
+            None => binds::map_ids(mount, idmap.recursive, &userns::of(pid)?),
+        };
+        mapped.map_err(|err| err.context(format_args!("mounting on {}", op.destination.display())))
     }
 
     /// Hands the filter's notification descriptor to its listener (config-linux.md, containerProcessState).
