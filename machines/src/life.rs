@@ -315,6 +315,9 @@ fn bundle_of(
         Wiring::Own => wiring::names(home, machine, definition)?,
         Wiring::Host => Names { hosts: None, resolv: Some("/etc/resolv.conf".into()) },
     };
+    let group = Path::new(cgroup::MOUNT).join(wishes.cgroup.trim_start_matches('/'));
+    let mut extra = crate::visible::prepare(&machine.run().join("view"), definition, &group)?;
+    extra.extend(wishes.mounts);
     let input = Input {
         name: machine.name(),
         definition,
@@ -326,7 +329,7 @@ fn bundle_of(
         cgroup: &wishes.cgroup,
         resources: crate::limits::resources(definition, crate::limits::disk_of(&place, machine.dir())?)?,
         names,
-        extra: wishes.mounts,
+        extra,
     };
     let (mut spec, init) = bundle::build(&input)?;
     let stop_signal = signals::parse(&init.stop_signal)
@@ -498,13 +501,8 @@ fn ends(pidfd: &OwnedFd, limit: Duration) -> nix::Result<bool> {
 pub fn start(home: &Home, machine: &Machine) -> Result<bool> {
     match status(home, machine)? {
         Status::Running | Status::Paused if Keeper::living(machine).is_some() => return Ok(false),
-        Status::Running | Status::Paused => {
-            return Err(Error::new(
-                Kind::State,
-                format!("machine {} runs without its keeper", machine.name()),
-            )
-            .hint("locule repair gives it one"));
-        }
+        // Its keeper died: another one takes it over.
+        Status::Running | Status::Paused => {}
         Status::Stopping => {
             // What ends is waited for; its keeper says so by ending.
             if let Some(pidfd) = Keeper::living(machine).and_then(|keeper| pidfd_open(keeper.keeper.pid).ok())
@@ -539,12 +537,6 @@ pub fn has_run(machine: &Machine) -> bool {
 /// Whether its root file system is mounted.
 pub fn is_mounted(machine: &Machine) -> bool {
     root::is_mounted(machine)
-}
-
-/// Gives a running machine whose keeper is gone another one; tells what was done.
-pub fn adopt(home: &Home, machine: &Machine) -> Result<Vec<String>> {
-    crate::keeper::spawn(home, machine)?;
-    Ok(vec![format!("{}: gave it a keeper again", machine.name())])
 }
 
 /// The container of a machine that runs.
