@@ -29,9 +29,8 @@ use super::record::{self, EXIT, Ended, Health, Keeper, Phase};
 use super::ring::Ring;
 use super::starter::{self, Answer, Started};
 use super::{child, jail, unit};
-use crate::definition::{Ready, RestartPolicy};
-use crate::life;
-use crate::{Context, Definition, Error, Home, Kind, Machine, Result};
+use crate::definition::{BootStart, Ready, RestartPolicy};
+use crate::{Context, Definition, Error, Home, Kind, Machine, Result, boot, life};
 
 /// What nspawn's units take for "it wants to be started again".
 pub const REBOOT: i32 = 133;
@@ -85,6 +84,8 @@ struct Supervisor<'a> {
     health: Option<Checks>,
     /// It was asked to end; killed at that time.
     stopping: Option<Option<Instant>>,
+    /// Its owner asked, and not a service manager alone.
+    asked: bool,
     /// It is ended because it is unhealthy.
     unhealthy: bool,
     /// When it is started again.
@@ -133,6 +134,7 @@ pub fn keep(home: &Home, machine: &Machine, report: Option<OwnedFd>) -> Result<i
         ending: None,
         health: None,
         stopping: None,
+        asked: false,
         unhealthy: false,
         again: None,
         watchdog: None,
@@ -352,6 +354,11 @@ impl Supervisor<'_> {
             }
         }
         self.init = Some(init);
+        if self.definition.boot.start == BootStart::Last
+            && let Err(err) = boot::remember(self.machine, true)
+        {
+            trouble(&err.to_string());
+        }
         self.introduce();
         self.health =
             self.definition.health.as_ref().filter(|health| !health.command.is_empty()).map(Checks::new);
@@ -527,6 +534,7 @@ impl Supervisor<'_> {
         self.again = None;
         let asked = std::fs::read_to_string(self.machine.run().join(STOP)).ok();
         let _ = std::fs::remove_file(self.machine.run().join(STOP));
+        self.asked |= asked.is_some();
         let asked = asked.and_then(|text| text.trim().parse().ok()).map(Duration::from_millis);
         let own = self.definition.init.stop_timeout.map(|span| span.0);
         let timeout = asked.or(own).unwrap_or(STOP_TIMEOUT);
@@ -630,6 +638,12 @@ impl Supervisor<'_> {
         if unhealthy {
             self.stopping = None;
         } else if self.stopping.is_some() {
+            // With the host it ends without having been stopped.
+            if (self.asked || !unit::host_goes_down())
+                && let Err(err) = boot::remember(self.machine, false)
+            {
+                trouble(&err.to_string());
+            }
             self.done = Some(0);
             return Ok(());
         }
