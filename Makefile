@@ -43,7 +43,7 @@ vm-suites := $(filter-out engines-user,$(notdir $(wildcard tests/vm/suites/*)))
 
 test-vm: release need-test ## Suites in a Debian machine under QEMU, with KVM where it works
 	@echo '== virtual machine'
-	LOCULE_BIN=$(binary) tests/vm/vm run --end $(vm-suites)
+	LOCULE_BIN=$(binary) tests/vm/vm run --end --jobs 2 $(vm-suites)
 
 test-vm-long: release need-test ## The suites of the ordinary user under engines, which test-vm leaves out for their time
 	LOCULE_BIN=$(binary) tests/vm/vm run --end engines-user

@@ -408,11 +408,29 @@ impl<W: Write> Packer<W> {
                 || bytes == b"security.capability"
                 || bytes.starts_with(b"system.posix_acl_");
             if kept {
-                let value = lgetxattr(&place, &name).doing(doing)?;
+                let mut value = lgetxattr(&place, &name).doing(doing)?;
+                if bytes == b"security.capability" {
+                    value = self.capability(value);
+                }
                 records.push(([b"SCHILY.xattr.", bytes].concat(), value));
             }
         }
         Ok(())
+    }
+
+    /// File capabilities as the image has them: those of a user namespace's root become plain ones
+    /// (capabilities(7), versions 3 and 2 of the attribute).
+    fn capability(&self, mut value: Vec<u8>) -> Vec<u8> {
+        const VERSION_2: u8 = 2;
+        const VERSION_3: u8 = 3;
+        if let [_, _, _, VERSION_3, .., a, b, c, d] = value[..]
+            && value.len() == 24
+            && self.inside(u32::from_le_bytes([a, b, c, d])) == Some(0)
+        {
+            value[3] = VERSION_2;
+            value.truncate(20);
+        }
+        value
     }
 
     fn header(

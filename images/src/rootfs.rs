@@ -273,11 +273,14 @@ impl Rootfs {
                 set(c"workdir", &by_fd(work))?;
             }
             // What is written above must be whole, so that it can become a layer.
-            set(c"redirect_dir", "off")?;
             set(c"metacopy", "off")?;
             set(c"index", "off")?;
             if Options::here().userxattr {
+                // With user.* attributes the kernel takes no other word, which here means the same.
+                set(c"redirect_dir", "nofollow")?;
                 mount::set_flag(&ctx, c"userxattr")?;
+            } else {
+                set(c"redirect_dir", "off")?;
             }
             let attrs = if self.map.is_some() { mount::NODEV } else { 0 };
             let attrs = if upper.is_none() { attrs | mount::RDONLY } else { attrs };

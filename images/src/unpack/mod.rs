@@ -59,13 +59,16 @@ pub struct Options {
 }
 
 impl Options {
-    /// What this process may do: everything as root in the first user namespace, else its own files only.
+    /// What this process may do: everything as root in the first user namespace; in another one
+    /// what its ids allow; without privileges its own files only.
     pub fn here() -> Options {
-        let root = nix::unistd::geteuid().is_root() && in_first_userns();
+        let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+        let root = nix::unistd::geteuid().is_root();
+        let all = root && map.split_whitespace().eq(["0", "0", "4294967295"]);
         Options {
-            owners: if root { Owners::Keep } else { Owners::Squash },
-            devices: root,
-            userxattr: !root,
+            owners: if root && ids(&map) > 1 { Owners::Keep } else { Owners::Squash },
+            devices: all,
+            userxattr: !all,
             limits: Limits::default(),
         }
     }
@@ -76,9 +79,9 @@ impl Options {
     }
 }
 
-fn in_first_userns() -> bool {
-    std::fs::read_to_string("/proc/self/uid_map")
-        .is_ok_and(|map| map.split_whitespace().eq(["0", "0", "4294967295"]))
+/// How many ids the text of a `uid_map` maps.
+fn ids(map: &str) -> u64 {
+    map.lines().filter_map(|line| line.split_whitespace().nth(2)?.parse::<u64>().ok()).sum()
 }
 
 /// What was found while unpacking, and is needed to finish the layer.

@@ -3,13 +3,20 @@
 //! Owns the form of the document, its defaults and its checks. Never touches the kernel. Absent stays absent: what a
 //! field's absence means is said at the field and decided where it is used.
 
+pub mod forms;
+pub mod keys;
+pub mod profiles;
+mod together;
+pub mod tree;
 mod units;
+pub mod write;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub use profiles::Profiles;
 pub use units::{Size, Span};
 
 use crate::{Context, Error, Result};
@@ -53,6 +60,10 @@ pub struct Definition {
     pub io: Io,
     /// Tasks.
     pub pids: Pids,
+    /// Huge pages by size (`2M`): `hugetlb.2MB.max`.
+    pub hugepages: BTreeMap<String, Size>,
+    /// Its control group otherwise.
+    pub cgroup: Cgroup,
     /// Its root file system.
     pub disk: Disk,
     /// What of the host it sees.
@@ -167,6 +178,16 @@ pub struct Pids {
     pub limit: Option<u64>,
     /// Pseudo terminals: devpts `max=`.
     pub ptys: Option<u32>,
+}
+
+/// What else its control group limits.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Cgroup {
+    /// Most control groups inside: `cgroup.max.descendants`.
+    pub max: Option<u64>,
+    /// Any file of cgroup v2 with what goes into it, after all other limits.
+    pub unified: BTreeMap<String, String>,
 }
 
 /// The root file system.
@@ -375,9 +396,19 @@ pub enum LogDriver {
 }
 
 impl Definition {
-    /// Reads a document; `name` stands in errors.
+    /// Reads a document with all that it includes; `name` stands in errors.
     pub fn parse(text: &str, name: &Path) -> Result<Definition> {
-        toml::from_str(text).map_err(|err| Error::invalid(format!("reading {}: {err}", name.display())))
+        Definition::resolve(text, name, &Profiles::default())
+    }
+
+    /// The same with profiles from elsewhere.
+    pub fn resolve(text: &str, name: &Path, profiles: &Profiles) -> Result<Definition> {
+        let whole = profiles.resolve(text, name)?;
+        // What `keys` lets through has the form of the struct; a test of the table holds both together.
+        let definition = serde_json::from_value(whole.value.json())
+            .map_err(|err| Error::invalid(format!("reading {}: {err}", name.display())))?;
+        together::check(&definition, &whole)?;
+        Ok(definition)
     }
 
     /// Reads the definition in the machine's directory `dir`.

@@ -1,6 +1,7 @@
 //! Sizes and times as people write them.
 //!
-//! Owns the spelling: powers of 1024 for bytes, one unit for times. Never rounds silently.
+//! Owns the spelling: powers of 1024 for bytes, one unit for times. What is less than a byte is left out; nothing
+//! else is rounded.
 
 use std::fmt;
 use std::str::FromStr;
@@ -21,21 +22,30 @@ impl FromStr for Size {
 
     fn from_str(text: &str) -> Result<Size, String> {
         let wrong = || format!("{text:?} is not a size such as 512M or 2G");
+        let large = || format!("{text:?} is too large");
         let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
         let (number, unit) = text.split_at(end);
-        let shift = match unit.trim_end_matches(['i', 'B', 'b']).to_ascii_uppercase().as_str() {
-            "" => 0,
-            "K" => 10,
-            "M" => 20,
-            "G" => 30,
-            "T" => 40,
+        let shift = match unit.to_ascii_uppercase().as_str() {
+            "" | "B" => 0,
+            "K" | "KB" | "KIB" => 10,
+            "M" | "MB" | "MIB" => 20,
+            "G" | "GB" | "GIB" => 30,
+            "T" | "TB" | "TIB" => 40,
             _ => return Err(wrong()),
         };
-        if let Ok(whole) = number.parse::<u64>() {
-            return whole.checked_mul(1 << shift).map(Size).ok_or_else(|| format!("{text:?} is too large"));
+        let (whole, part) = number.split_once('.').unwrap_or((number, ""));
+        let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+        if whole.is_empty() || !digits(part) || part.len() > 18 || (number.ends_with('.')) {
+            return Err(wrong());
         }
-        let part: f64 = number.parse().map_err(|_| wrong())?;
-        Ok(Size((part * (1u64 << shift) as f64) as u64))
+        let whole: u64 = whole.parse().map_err(|_| large())?;
+        // In whole numbers, so that nothing is lost to binary fractions.
+        let fraction = match part {
+            "" => 0,
+            part => (part.parse::<u128>().map_err(|_| wrong())? << shift) / 10u128.pow(part.len() as u32),
+        };
+        let bytes = (u128::from(whole) << shift) + fraction;
+        u64::try_from(bytes).map(Size).map_err(|_| large())
     }
 }
 
@@ -120,5 +130,84 @@ impl Serialize for Size {
 impl Serialize for Span {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         to.collect_str(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Numbers of all magnitudes, the same in each run.
+    fn numbers() -> impl Iterator<Item = u64> {
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let random = std::iter::repeat_with(move || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state >> (state % 64)
+        });
+        (0..64).map(|bit| 1 << bit).chain([0, u64::MAX]).chain(random.take(20_000))
+    }
+
+    #[test]
+    fn every_size_is_read_back() {
+        for number in numbers() {
+            assert_eq!(Size(number).to_string().parse(), Ok(Size(number)));
+            assert_eq!(number.to_string().parse(), Ok(Size(number)));
+        }
+    }
+
+    #[test]
+    fn every_span_is_read_back() {
+        for number in numbers() {
+            let span = Span(Duration::from_millis(number));
+            assert_eq!(span.to_string().parse(), Ok(span));
+        }
+    }
+
+    #[test]
+    fn units_multiply_and_never_overflow() {
+        for number in numbers() {
+            for (shift, unit) in [(10, "K"), (20, "MiB"), (30, "g"), (40, "TB")] {
+                let want = u128::from(number) << shift;
+                let got = format!("{number}{unit}").parse::<Size>().ok().map(|size| u128::from(size.0));
+                assert_eq!(got, (want <= u128::from(u64::MAX)).then_some(want), "{number}{unit}");
+            }
+        }
+    }
+
+    /// Bytes of all kinds: an answer or a refusal that names them, and never a panic.
+    #[test]
+    fn nonsense_is_refused_in_words() {
+        let letters: Vec<char> = "0123456789.kKmMgGtTiIbBsh -+eExµ\u{0}\u{ffff}".chars().collect();
+        for number in numbers() {
+            let mut left = number;
+            let mut word = String::new();
+            while left > 0 && word.len() < 12 {
+                word.push(letters[(left % letters.len() as u64) as usize]);
+                left /= letters.len() as u64;
+            }
+            if let Err(told) = word.parse::<Size>() {
+                assert!(told.contains(&format!("{word:?}")), "{told}");
+            }
+            if let Err(told) = word.parse::<Span>() {
+                assert!(told.contains(&format!("{word:?}")), "{told}");
+            }
+        }
+    }
+
+    #[test]
+    fn fractions_and_refusals() {
+        for (text, bytes) in [("1.5G", 3 << 29), ("0.5K", 512), ("1.1K", 1126), ("0.001K", 1), ("2b", 2)] {
+            assert_eq!(text.parse(), Ok(Size(bytes)), "{text}");
+        }
+        for text in
+            ["", "K", ".5K", "1.", "1.K", "1..2", "1.2.3", "5i", "5BB", "12Q", "-1", "+1", " 1", "1 K", "1e3"]
+        {
+            assert!(text.parse::<Size>().is_err(), "{text}");
+        }
+        for text in ["", "s", "1.5s", "5d", "-1s", "1 s"] {
+            assert!(text.parse::<Span>().is_err(), "{text}");
+        }
     }
 }
