@@ -140,6 +140,9 @@ pub const VERBS: &[&Verb] = &[
     &commands::machine::repair::VERB,
     &commands::console::VERB,
     &commands::logs::VERB,
+    &commands::boot::BOOT,
+    &commands::boot::SHUTDOWN,
+    &commands::generator::VERB,
     &commands::keeper::VERB,
     &commands::help::VERB,
 ];

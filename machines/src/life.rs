@@ -334,7 +334,7 @@ fn bundle_of(
         rootfs: &place,
         bundle: &bundle,
         cgroup: &wishes.cgroup,
-        resources: crate::limits::resources(definition, None)?,
+        resources: crate::limits::resources(definition, crate::limits::disk_of(&place, machine.dir())?)?,
         names,
         extra,
     };
@@ -422,6 +422,13 @@ pub fn stop(home: &Home, machine: &Machine, timeout: Option<Duration>) -> Result
         let own = machine.definition().ok().and_then(|definition| definition.init.stop_timeout);
         own.map_or(STOP_TIMEOUT, |span| span.0)
     });
+    // One whose keeper died gets another, which writes down how it ended.
+    if Keeper::living(machine).is_none()
+        && container(home, machine)?.is_some_and(|container| container.status().is_ok_and(is_alive))
+        && let Err(err) = crate::keeper::spawn(home, machine)
+    {
+        locule_runtime::warn::warn(format!("{err}; stopping it without a keeper"));
+    }
     let Some(keeper) = Keeper::living(machine) else {
         let Some(container) = container(home, machine)? else { return Ok(false) };
         let ran = container.status().is_ok_and(is_alive);
@@ -508,13 +515,8 @@ fn ends(pidfd: &OwnedFd, limit: Duration) -> nix::Result<bool> {
 pub fn start(home: &Home, machine: &Machine) -> Result<bool> {
     match status(home, machine)? {
         Status::Running | Status::Paused if Keeper::living(machine).is_some() => return Ok(false),
-        Status::Running | Status::Paused => {
-            return Err(Error::new(
-                Kind::State,
-                format!("machine {} runs without its keeper", machine.name()),
-            )
-            .hint("locule repair gives it one"));
-        }
+        // One whose keeper died gets another.
+        Status::Running | Status::Paused => return crate::keeper::spawn(home, machine).map(|()| false),
         Status::Stopping => {
             // What ends is waited for; its keeper says so by ending.
             if let Some(pidfd) = Keeper::living(machine).and_then(|keeper| pidfd_open(keeper.keeper.pid).ok())
@@ -549,12 +551,6 @@ pub fn has_run(machine: &Machine) -> bool {
 /// Whether its root file system is mounted.
 pub fn is_mounted(machine: &Machine) -> bool {
     root::is_mounted(machine)
-}
-
-/// Gives a running machine whose keeper is gone another one; tells what was done.
-pub fn adopt(home: &Home, machine: &Machine) -> Result<Vec<String>> {
-    crate::keeper::spawn(home, machine)?;
-    Ok(vec![format!("{}: gave it a keeper again", machine.name())])
 }
 
 /// The container of a machine that runs.

@@ -29,9 +29,9 @@ use super::record::{self, EXIT, Ended, Health, Keeper, Phase};
 use super::ring::Ring;
 use super::starter::{self, Answer, Started};
 use super::{child, jail, unit};
-use crate::definition::{Ready, RestartPolicy};
+use crate::definition::{BootStart, Ready, RestartPolicy};
 use crate::visible::View;
-use crate::{Context, Definition, Error, Home, Kind, Machine, Result, events, life};
+use crate::{Context, Definition, Error, Home, Kind, Machine, Result, boot, events, life};
 
 /// What nspawn's units take for "it wants to be started again".
 pub const REBOOT: i32 = 133;
@@ -87,6 +87,8 @@ struct Supervisor<'a> {
     view: Option<View>,
     /// It was asked to end; killed at that time.
     stopping: Option<Option<Instant>>,
+    /// Its owner asked, and not a service manager alone.
+    asked: bool,
     /// It is ended because it is unhealthy.
     unhealthy: bool,
     /// When it is started again.
@@ -136,6 +138,7 @@ pub fn keep(home: &Home, machine: &Machine, report: Option<OwnedFd>) -> Result<i
         health: None,
         view: View::new(&run.join(life::VIEW)).map_err(|err| trouble(&err.to_string())).ok(),
         stopping: None,
+        asked: false,
         unhealthy: false,
         again: None,
         watchdog: None,
@@ -367,6 +370,11 @@ impl Supervisor<'_> {
             trouble(&err.to_string());
         }
         self.init = Some(init);
+        if self.definition.boot.start == BootStart::Last
+            && let Err(err) = boot::remember(self.machine, true)
+        {
+            trouble(&err.to_string());
+        }
         self.introduce();
         self.health =
             self.definition.health.as_ref().filter(|health| !health.command.is_empty()).map(Checks::new);
@@ -545,6 +553,7 @@ impl Supervisor<'_> {
         self.again = None;
         let asked = std::fs::read_to_string(self.machine.run().join(STOP)).ok();
         let _ = std::fs::remove_file(self.machine.run().join(STOP));
+        self.asked |= asked.is_some();
         let asked = asked.and_then(|text| text.trim().parse().ok()).map(Duration::from_millis);
         let own = self.definition.init.stop_timeout.map(|span| span.0);
         let timeout = asked.or(own).unwrap_or(STOP_TIMEOUT);
@@ -652,6 +661,12 @@ impl Supervisor<'_> {
         if unhealthy {
             self.stopping = None;
         } else if self.stopping.is_some() {
+            // With the host it ends without having been stopped.
+            if (self.asked || !unit::host_goes_down())
+                && let Err(err) = boot::remember(self.machine, false)
+            {
+                trouble(&err.to_string());
+            }
             self.done = Some(0);
             return Ok(());
         }

@@ -21,6 +21,17 @@ pub fn disk_device(path: &Path) -> Result<Option<(u32, u32)>> {
     Ok(Some(whole(device)))
 }
 
+/// The disk under the root file system that is mounted at `root`: its own, or that of the machine's directory `dir`,
+/// where an overlay keeps what is written.
+pub fn disk_of(root: &Path, dir: &Path) -> Result<Option<(u32, u32)>> {
+    // An overlay's number is no device's, and its mount has no source.
+    let meta = std::fs::metadata(root).doing(|| format!("looking at {}", root.display()))?;
+    match split(meta.dev()) {
+        (0, _) => disk_device(dir),
+        device => Ok(Some(whole(device))),
+    }
+}
+
 fn split(dev: u64) -> (u32, u32) {
     (nix::sys::stat::major(dev) as u32, nix::sys::stat::minor(dev) as u32)
 }

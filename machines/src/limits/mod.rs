@@ -6,7 +6,7 @@ pub mod cpus;
 mod device;
 mod held;
 
-pub use device::disk_device;
+pub use device::{disk_device, disk_of};
 pub use held::{agrees, present, unlimited};
 
 use locule_runtime::spec::{Cpu, Memory, Pids, Resources};
