@@ -23,9 +23,12 @@ use crate::bundle::{self, Init, Input, Names, Wiring};
 use crate::keeper::record::{EXIT, Ended, KEEPER, Keeper, Phase};
 use crate::state::State;
 use crate::{
-    Context, Definition, Error, Home, Kind, Machine, Result, claims, file, lift, lock, root, wiring,
+    Context, Definition, Error, Home, Kind, Machine, Result, claims, events, file, lift, lock, root, visible,
+    wiring,
 };
 
+/// Where a machine's own numbers are, in its runtime directory.
+pub const VIEW: &str = "view";
 /// How long a machine has to end unless its definition says otherwise.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(90);
 
@@ -132,7 +135,10 @@ pub fn create(home: &Home, name: &str, definition: &Definition, text: &str) -> R
         file::sync_dir(&home.machines())
     };
     match act() {
-        Ok(()) => Ok(machine),
+        Ok(()) => {
+            events::tell(home.run(), name, "create", &[("image", definition.image.clone())]);
+            Ok(machine)
+        }
         Err(err) => {
             // Its own failure would hide the reason; the next call finds what is left.
             let _ = scrap(home, &machine);
@@ -206,6 +212,7 @@ pub fn remove(home: &Home, name: &str, force: bool) -> Result<()> {
     // From here on it is no machine any more, whatever happens.
     file::remove(&machine.dir().join(crate::definition::FILE))?;
     scrap(home, &machine)?;
+    events::tell(home.run(), name, "remove", &[]);
     // The lock's directory goes last; who waits for the lock then finds no machine.
     let _ = fs::remove_dir_all(machine.run());
     Ok(())
@@ -316,7 +323,7 @@ fn bundle_of(
         Wiring::Host => Names { hosts: None, resolv: Some("/etc/resolv.conf".into()) },
     };
     let group = Path::new(cgroup::MOUNT).join(wishes.cgroup.trim_start_matches('/'));
-    let mut extra = crate::visible::prepare(&machine.run().join("view"), definition, &group)?;
+    let mut extra = visible::prepare(&machine.run().join(VIEW), definition, &group)?;
     extra.extend(wishes.mounts);
     let input = Input {
         name: machine.name(),
