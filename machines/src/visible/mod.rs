@@ -18,14 +18,13 @@
 mod measure;
 mod texts;
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use locule_runtime::spec::{Mount, TimeOffset};
+use locule_runtime::spec::Mount;
 use nix::errno::Errno;
 use nix::fcntl::AT_FDCWD;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
@@ -129,22 +128,6 @@ pub fn visible_cpus(definition: &Definition, host: u32) -> u32 {
     let set = cpu.set.as_deref().and_then(texts::listed);
     let quota = cpu.limit.map(|limit| limit.ceil() as u32);
     [cpu.count, set, quota].into_iter().flatten().fold(host, u32::min).max(1)
-}
-
-/// `linux.timeOffsets` that let the clocks of a machine that starts now begin at zero; with a time namespace.
-pub fn time_offsets() -> BTreeMap<String, TimeOffset> {
-    let clocks = [
-        ("boottime", nix::time::ClockId::CLOCK_BOOTTIME),
-        ("monotonic", nix::time::ClockId::CLOCK_MONOTONIC),
-    ];
-    let mut offsets = BTreeMap::new();
-    for (name, clock) in clocks {
-        if let Ok(now) = nix::time::clock_gettime(clock) {
-            // Seconds alone: the kernel refuses a clock below zero.
-            offsets.insert(name.to_owned(), TimeOffset { secs: -now.tv_sec(), nanosecs: 0 });
-        }
-    }
-    offsets
 }
 
 /// Whether the kernel has time namespaces, which tell the time since the start without anybody's help.
