@@ -65,10 +65,12 @@ impl Home {
         fs::write(dir.join("machine.toml"), text).unwrap();
     }
 
-    /// A machine of this host's system that runs.
-    fn launch(&self, name: &str, command: &[&str]) {
-        let words = [&["launch", "-d", "host", name, "--network", "none", "--"], command].concat();
+    /// A machine of this host's system that runs; its name is its own, as its control group is the host's.
+    fn launch(&self, what: &str, command: &[&str]) -> String {
+        let name = unique(what);
+        let words = [&["launch", "-d", "host", &name, "--network", "none", "--"], command].concat();
         self.locule(&words).ok();
+        name
     }
 
     fn keeper(&self, name: &str) -> Pid {
@@ -95,7 +97,7 @@ fn a_thousand_machines_are_listed() {
         let tier = if number % 2 == 0 { "front" } else { "back" };
         let text = format!(
             "image = \"debian:13\"\n[memory]\nlimit = \"{}M\"\n[cpu]\nlimit = 1.5\n[labels]\ntier = \"{tier}\"\n\
-             [network.eth0]\naddress = [\"10.9.{}.{}/16\"]\n",
+             [network.eth0]\naddress = [\"10.9.{}.{}\"]\n",
             number + 1,
             number / 250,
             number % 250 + 1
@@ -139,8 +141,9 @@ fn what_cannot_be_listed_is_told() {
 #[test]
 fn a_machine_sees_its_own_numbers_whatever_happens_to_its_keeper() {
     let home = Home::new();
-    home.launch("web1", &["sleep", "infinity"]);
-    let inside = |script: &str| home.locule(&["exec", "web1", "sh", "-c", script]).ok().to_owned();
+    let name = home.launch("web", &["sleep", "infinity"]);
+    let name = name.as_str();
+    let inside = |script: &str| home.locule(&["exec", name, "sh", "-c", script]).ok().to_owned();
     // All that it used since its start is little, all that the host used is not.
     let ticks = || -> Vec<u64> {
         let line = inside("head -n 1 /proc/stat");
@@ -156,14 +159,14 @@ fn a_machine_sees_its_own_numbers_whatever_happens_to_its_keeper() {
         fs::read_to_string("/proc/uptime").unwrap().split('.').next().unwrap().parse().unwrap();
     assert!(up.trim().parse::<u64>().unwrap() + 60 < host_up || host_up < 120, "{up} of {host_up}");
     // The file is not the machine's to write, whatever it mounts.
-    let refused = home.locule(&["exec", "web1", "sh", "-c", "echo x > /proc/meminfo"]);
+    let refused = home.locule(&["exec", name, "sh", "-c", "echo x > /proc/meminfo"]);
     assert_ne!(refused.status, 0);
 
     let reading = "i=0; while [ $i -lt 300 ]; do read -r line < /proc/stat && read -r line < /proc/meminfo || exit 9; \
                    i=$((i+1)); done; echo done";
-    let mut reader = home.command(&["exec", "web1", "sh", "-c", reading]);
+    let mut reader = home.command(&["exec", name, "sh", "-c", reading]);
     let reader = reader.stdout(Stdio::piped()).spawn().unwrap();
-    kill(home.keeper("web1"), Signal::SIGKILL).unwrap();
+    kill(home.keeper(name), Signal::SIGKILL).unwrap();
     let told = reader.wait_with_output().unwrap();
     assert_eq!(String::from_utf8_lossy(&told.stdout), "done\n", "{told:?}");
     let frozen = ticks();
@@ -175,49 +178,50 @@ fn a_machine_sees_its_own_numbers_whatever_happens_to_its_keeper() {
 #[test]
 fn stats_tell_what_runs() {
     let home = Home::new();
-    home.launch("busy", &["sh", "-c", "while :; do :; done"]);
-    home.launch("idle", &["sleep", "infinity"]);
+    let busy = home.launch("busy", &["sh", "-c", "while :; do :; done"]);
+    let idle = home.launch("idle", &["sleep", "infinity"]);
     until("it has used time", || {
-        home.json(&["stats", "--no-stream", "--format", "json", "busy"])[0]["cpu"]["usage"].as_u64().unwrap()
+        home.json(&["stats", "--no-stream", "--format", "json", &busy])[0]["cpu"]["usage"].as_u64().unwrap()
             > 0
     });
     let all = home.json(&["stats", "--no-stream", "--format", "json"]);
     let names: Vec<_> = all.as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["busy", "idle"]);
+    assert_eq!(names, [busy.as_str(), &idle]);
     assert!(all[0]["memory"].get("usage").is_none(), "no controller, no number");
     assert!(all[1]["network"].as_object().unwrap().is_empty(), "nothing but loopback");
     let text = home.locule(&["stats", "--format", "openmetrics"]).ok().to_owned();
     assert!(
-        text.contains("locule_cpu_usage_seconds_total{name=\"busy\"} ") && text.ends_with("# EOF"),
+        text.contains(&format!("locule_cpu_usage_seconds_total{{name=\"{busy}\"}} "))
+            && text.ends_with("# EOF"),
         "{text}"
     );
     let top = home.locule(&["top", "--sort", "name"]).ok().to_owned();
     let names: Vec<_> = top.lines().filter_map(|line| line.split_whitespace().next()).collect();
-    assert_eq!(names, ["NAME", "busy", "idle"]);
+    assert_eq!(names, ["NAME", &busy, &idle]);
 
-    let mut command = home.command(&["stats", "--format", "json", "--interval", "20ms", "idle"]);
+    let mut command = home.command(&["stats", "--format", "json", "--interval", "20ms", &idle]);
     let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     lines.next().unwrap().unwrap();
-    home.locule(&["stop", "-t", "0s", "idle"]).ok();
+    home.locule(&["stop", "-t", "0s", &idle]).ok();
     for line in lines {
         let _: Value = serde_json::from_str(&line.unwrap()).unwrap();
     }
     assert!(child.wait().unwrap().success(), "the stream ends with the machine");
-    home.locule(&["stats", "--no-stream", "idle"]).refused();
+    home.locule(&["stats", "--no-stream", &idle]).refused();
 }
 
 #[test]
 fn top_gives_the_terminal_back() {
     let home = Home::new();
-    home.launch("web1", &["sleep", "infinity"]);
+    let name = home.launch("web", &["sleep", "infinity"]);
     let mut terminal = pty::Terminal::new(24, 160);
     let before = terminal.settings();
     let mut command = home.command(&["top", "--interval", "50ms"]);
     terminal.attach(&mut command);
     let mut child = command.spawn().unwrap();
     terminal.until("by cpu");
-    terminal.until("web1");
+    terminal.until(&name);
     terminal.write("m");
     terminal.until("by memory");
     terminal.write("q");
@@ -238,16 +242,15 @@ fn top_gives_the_terminal_back() {
 #[test]
 fn events_are_kept_and_followed() {
     let home = Home::new();
-    home.launch("web1", &["sleep", "infinity"]);
-    let mut command =
-        home.command(&["events", "--format", "json", "--since", "1h", "--filter", "machine=web1"]);
+    let name = home.launch("web", &["sleep", "infinity"]);
+    let mut command = home.command(&["events", "--format", "json", "--since", "1h", "--filter", &machine]);
     let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let mut next = || -> Value { serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap() };
     assert_eq!(next()["event"], "create");
     let start = next();
-    assert_eq!((&start["event"], &start["machine"]), (&"start".into(), &"web1".into()));
-    home.locule(&["kill", "web1", "KILL"]).ok();
+    assert_eq!((&start["event"], &start["machine"]), (&"start".into(), &name.as_str().into()));
+    home.locule(&["kill", &name, "KILL"]).ok();
     let die = next();
     assert_eq!((&die["event"], &die["attributes"]["exit"]), (&"die".into(), &"137".into()));
     child.kill().unwrap();
@@ -256,6 +259,6 @@ fn events_are_kept_and_followed() {
     assert_eq!(home.locule(&words).ok().lines().count(), 2);
     assert_eq!(home.locule(&["events", "--no-stream", "--since", "2100-01-01"]).ok(), "");
     home.locule(&["events", "--filter", "image=x", "--no-stream"]).refused_with(&["machine=NAME"]);
-    home.locule(&["events", "--since", "1h", "web1"]).refused_with(&["cannot be used together"]);
+    home.locule(&["events", "--since", "1h", &name]).refused_with(&["cannot be used together"]);
     home.locule(&["events", "--stats"]).refused_with(&["locule stats"]);
 }

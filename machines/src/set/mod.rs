@@ -141,6 +141,10 @@ pub fn set(
             return Err(err);
         }
     }
+    if !changed.is_empty() {
+        let keys: Vec<_> = changed.iter().map(|changed| changed.key.as_str()).collect();
+        crate::events::tell(home.run(), machine.name(), "set", &[("keys", keys.join(","))]);
+    }
     Ok(changed)
 }
 
