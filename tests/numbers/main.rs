@@ -243,6 +243,7 @@ fn top_gives_the_terminal_back() {
 fn events_are_kept_and_followed() {
     let home = Home::new();
     let name = home.launch("web", &["sleep", "infinity"]);
+    let machine = format!("machine={name}");
     let mut command = home.command(&["events", "--format", "json", "--since", "1h", "--filter", &machine]);
     let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
