@@ -61,4 +61,22 @@ check "and the numbers are those of now" eventually shared
 check "it is removed" num rm --force numbers
 is "its events" "$(num events --no-stream --format json | jq -r .event | tr '\n' ' ')" "create start set adopt die remove "
 
+# Another program has all the groups that root may have.
+sysctl -qw fs.fanotify.max_user_groups=128
+python3 -c '
+import ctypes, time
+libc, taken = ctypes.CDLL(None), 0
+while libc.fanotify_init(4, 0) >= 0:
+    taken += 1
+print(taken, flush=True)
+time.sleep(600)' >"$WORK/taken" &
+taker=$!
+CLEANUPS+=("kill $taker")
+check "the groups are taken" eventually test -s "$WORK/taken"
+check "a machine starts without a group left" num launch -d host numbers --network none --memory 128M -- sleep infinity
+above "its keeper has raised the limit" "$(sysctl -n fs.fanotify.max_user_groups)" 128
+inside dd if=/dev/zero of=/dev/shm/fill bs=1M count=60 status=none
+check "and the numbers are those of now" eventually shared
+kill $taker
+
 done_testing
