@@ -6,6 +6,7 @@
 
 pub mod bundle;
 mod claims;
+pub mod copies;
 pub mod definition;
 mod error;
 pub mod events;

@@ -92,7 +92,9 @@ impl<'a> Running<'a> {
     /// The disk under its root file system: the root's own, else that of its directory.
     pub fn disk(&self) -> Result<Option<(u32, u32)>> {
         match self.container.init() {
-            Ok((pid, _pinned)) => limits::disk_of(Path::new(&format!("/proc/{pid}/root")), self.machine.dir()),
+            Ok((pid, _pinned)) => {
+                limits::disk_of(Path::new(&format!("/proc/{pid}/root")), self.machine.dir())
+            }
             Err(_) => limits::disk_device(self.machine.dir()),
         }
     }
