@@ -3,6 +3,7 @@
 //! Each file owns its declaration (`VERB`) and the reading of its options. None prints an
 //! error, exits or touches the kernel.
 
+pub mod boot;
 pub mod check;
 pub mod checkpoint;
 pub mod completion;
@@ -12,6 +13,7 @@ pub mod delete;
 pub mod events;
 pub mod exec;
 pub mod features;
+pub mod generator;
 pub mod help;
 pub mod image;
 pub mod keeper;
