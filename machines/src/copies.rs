@@ -156,7 +156,8 @@ fn of_its_own(text: &str) -> Result<(String, Vec<String>)> {
         for (name, interface) in networks.iter_mut() {
             let Some(interface) = interface.as_table_like_mut() else { continue };
             for key in OF_ONE {
-                if interface.remove(key).is_some() {
+                let empty = |item: &Item| item.as_array().is_some_and(|list| list.is_empty());
+                if interface.remove(key).is_some_and(|item| !empty(&item)) {
                     left_out.push(format!("network.{}.{key}", name.get()));
                 }
             }
