@@ -7,6 +7,7 @@
 pub mod boot;
 pub mod bundle;
 mod claims;
+pub mod copies;
 pub mod definition;
 mod error;
 pub mod events;

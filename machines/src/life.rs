@@ -106,10 +106,26 @@ pub fn status(home: &Home, machine: &Machine) -> Result<Status> {
     })
 }
 
-/// Makes a machine: its directory, its ids, its root file system, and last its definition, which makes it one.
+/// Makes a machine of its image.
 pub fn create(home: &Home, name: &str, definition: &Definition, text: &str) -> Result<Machine> {
+    make(home, name, "launch", definition, text, |machine, map| {
+        check(home, definition)?;
+        root::create(home, machine, definition, map)
+    })
+}
+
+/// Makes a machine for the act `act`: its directory, its ids, by `fill` its root file system, and last its
+/// definition, which makes it one.
+pub fn make(
+    home: &Home,
+    name: &str,
+    act: &str,
+    definition: &Definition,
+    text: &str,
+    fill: impl FnOnce(&Machine, Option<Map>) -> Result<()>,
+) -> Result<Machine> {
     let machine = home.machine(name)?;
-    let _lock = machine.lock("launch")?;
+    let _lock = machine.lock(act)?;
     if machine.exists() {
         return Err(Error::new(Kind::Exists, format!("there is a machine {name:?}"))
             .hint("choose another name, or remove it: locule rm"));
@@ -120,7 +136,8 @@ pub fn create(home: &Home, name: &str, definition: &Definition, text: &str) -> R
             Error::new(Kind::Exists, format!("there is a container {name:?}")).hint("choose another name")
         );
     }
-    check(home, definition)?;
+    bundle::refuse(definition)?;
+    wiring::plan(definition)?;
     scrap(home, &machine)?;
     let act = || {
         lock::make_private(machine.dir())?;
@@ -130,7 +147,7 @@ pub fn create(home: &Home, name: &str, definition: &Definition, text: &str) -> R
             false => Some(claims::take_ids(home, &machine, &mut state)?),
         };
         state.save(machine.dir())?;
-        root::create(home, &machine, definition, map)?;
+        fill(&machine, map)?;
         file::write_whole(&machine.dir().join(crate::definition::FILE), text.as_bytes())?;
         file::sync_dir(&home.machines())
     };
@@ -156,11 +173,10 @@ fn check(home: &Home, definition: &Definition) -> Result<()> {
     if definition.image.is_empty() {
         return Err(Error::invalid("image is missing: name one, or host"));
     }
-    if definition.image != host::NAME {
-        home.images()?.find(&definition.image).map_err(lift)?;
+    match definition.image.as_str() {
+        host::NAME => Ok(()),
+        image => home.images()?.find(image).map(drop).map_err(lift),
     }
-    bundle::refuse(definition)?;
-    wiring::plan(definition).map(drop)
 }
 
 /// Removes everything that a machine without a definition has.
@@ -251,7 +267,7 @@ pub fn rename(home: &Home, old: &str, new: &str) -> Result<()> {
         done => done.doing(doing)?,
     }
     file::sync_dir(&home.machines())?;
-    root::renamed(home, &machine)?;
+    root::renamed(home, &machine, &other)?;
     let _ = fs::remove_dir_all(machine.run());
     Ok(())
 }
@@ -310,7 +326,7 @@ fn bundle_of(
     wishes: Wishes,
     seal: Seal,
 ) -> Result<Prepared> {
-    let image = root::config(home, machine, &definition.image)?;
+    let image = root::config(home, machine)?;
     let map = if definition.privileged { None } else { state.map };
     root::mount(home, machine, definition, map)?;
     let place = root::place(machine);
@@ -397,7 +413,7 @@ pub fn clean(home: &Home, machine: &Machine) -> Result<()> {
         locule_runtime::delete(&store, machine.name(), true)?;
     }
     wiring::disconnect(home, machine)?;
-    root::unmount(home, machine)
+    root::unmount(machine)
 }
 
 /// Whether the machine's owner asked for its end since it was started.
@@ -467,7 +483,7 @@ pub fn stop(home: &Home, machine: &Machine, timeout: Option<Duration>) -> Result
 pub fn stop_signal_of(home: &Home, machine: &Machine, container: &Container) -> i32 {
     let definition = machine.definition().unwrap_or_default();
     let wanted = definition.init.stop_signal.clone().or_else(|| {
-        let image = root::config(home, machine, &definition.image).ok()?;
+        let image = root::config(home, machine).ok()?;
         image.stop_signal
     });
     let program =

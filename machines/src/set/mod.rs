@@ -120,6 +120,10 @@ pub fn set(
         }
         _ => {}
     }
+    // What refuses most comes first; a disk of an older size is none that a failure later has to bring back.
+    if now.iter().any(|key| key == "disk.size") {
+        crate::root::storage(machine, &definition, &home.images()?)?.limit().map_err(act)?;
+    }
     if let Some(running) = &running {
         let steps = running.steps(&definition, &now).map_err(act)?;
         if scope == Scope::Both {
