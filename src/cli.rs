@@ -136,6 +136,8 @@ pub const VERBS: &[&Verb] = &[
     &commands::machine::rename::VERB,
     &commands::machine::rm::VERB,
     &commands::machine::repair::VERB,
+    &commands::machine::set::VERB,
+    &commands::machine::show::VERB,
     &commands::console::VERB,
     &commands::logs::VERB,
     &commands::keeper::VERB,
