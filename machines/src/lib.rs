@@ -16,6 +16,7 @@ pub mod keeper;
 pub mod life;
 pub mod limits;
 pub mod lock;
+pub mod openvz;
 pub mod repair;
 mod root;
 pub mod set;
