@@ -130,6 +130,8 @@ pub const VERBS: &[&Verb] = &[
     &commands::image::verify::VERB,
     &commands::machine::launch::VERB,
     &commands::machine::ls::VERB,
+    &commands::stats::VERB,
+    &commands::top::VERB,
     &commands::machine::enter::VERB,
     &commands::machine::stop::VERB,
     &commands::machine::restart::VERB,
@@ -140,6 +142,9 @@ pub const VERBS: &[&Verb] = &[
     &commands::machine::show::VERB,
     &commands::console::VERB,
     &commands::logs::VERB,
+    &commands::boot::BOOT,
+    &commands::boot::SHUTDOWN,
+    &commands::generator::VERB,
     &commands::keeper::VERB,
     &commands::help::VERB,
 ];

@@ -63,6 +63,12 @@ fn attachment(
     if let Some(up) = &interface.up {
         rates.up = up.parse().map_err(lift)?;
     }
+    if let Some(down) = &interface.down_rate {
+        rates.down_min = down.parse().map_err(lift)?;
+    }
+    if let Some(up) = &interface.up_rate {
+        rates.up_min = up.parse().map_err(lift)?;
+    }
     let mut names = interface.names.clone();
     names.extend(definition.hostname.clone());
     Ok(Attachment {

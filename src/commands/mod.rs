@@ -3,6 +3,7 @@
 //! Each file owns its declaration (`VERB`) and the reading of its options. None prints an
 //! error, exits or touches the kernel.
 
+pub mod boot;
 pub mod check;
 pub mod checkpoint;
 pub mod completion;
@@ -12,6 +13,7 @@ pub mod delete;
 pub mod events;
 pub mod exec;
 pub mod features;
+pub mod generator;
 pub mod help;
 pub mod image;
 pub mod keeper;
@@ -28,4 +30,6 @@ pub mod run;
 pub mod spec;
 pub mod start;
 pub mod state;
+pub mod stats;
+pub mod top;
 pub mod update;

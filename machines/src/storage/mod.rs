@@ -11,8 +11,10 @@
 //! snapshots/NAME/     a copy of root, machine.toml and snapshot.json
 //! ```
 
+mod archive;
 mod copy;
 mod disk;
+mod identity;
 mod image;
 mod overlay;
 mod project;
@@ -29,6 +31,7 @@ use locule_images::rootfs::Map;
 use nix::errno::Errno;
 use nix::mount::{MntFlags, umount2};
 
+pub use archive::{Head, Import, export};
 pub use copy::{Progress, Silent};
 pub use record::Record;
 pub use snapshot::{Hold, SNAPSHOTS, Snapshot};
@@ -145,6 +148,9 @@ impl<'a> Storage<'a> {
                 disk::Disk::new(&self.root).make(self.disk.size, |root| {
                     image::fill(self.images, made.layers.as_deref(), root, &self.root, progress)
                 })?;
+                // It has all of them in it.
+                made.layers = None;
+                self.images.unpin(&self.root).map_err(lift)?;
                 None
             }
         };
