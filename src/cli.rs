@@ -146,6 +146,7 @@ pub const VERBS: &[&Verb] = &[
     &commands::boot::SHUTDOWN,
     &commands::generator::VERB,
     &commands::keeper::VERB,
+    &commands::openvz::import::VERB,
     &commands::help::VERB,
 ];
 
@@ -153,6 +154,7 @@ pub const VERBS: &[&Verb] = &[
 pub const NOUNS: &[(&str, &str)] = &[
     ("image", "Images: fetch, import, list, mount, export"),
     ("network", "Networks: create, list, connect containers, publish ports"),
+    ("openvz", "OpenVZ: make machines from its containers' configurations"),
 ];
 
 /// The global options, for help, manual and completions; `args::Globals::read` reads them.

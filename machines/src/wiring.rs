@@ -225,7 +225,7 @@ mod tests {
     use super::*;
 
     fn of(text: &str) -> Result<Vec<Attachment>> {
-        plan(&Definition::parse(text, std::path::Path::new("x")).unwrap())
+        plan(&Definition::parse(text, std::path::Path::new("x"))?)
     }
 
     #[test]

@@ -54,7 +54,8 @@ mod tests {
     #[test]
     fn lines_are_read_as_a_shell_would() {
         let text = "# comment\n\nA=\"b c\" # why\nB=d # e\nexport C='f \"g'\nD=\"h \\\"i\\\"\"\nA=last\nstop-timeout=5\nE=\n";
-        let want = [("B", "d"), ("C", "f \"g"), ("D", "h \"i\""), ("A", "last"), ("STOP_TIMEOUT", "5"), ("E", "")];
+        let want =
+            [("B", "d"), ("C", "f \"g"), ("D", "h \"i\""), ("A", "last"), ("STOP_TIMEOUT", "5"), ("E", "")];
         assert_eq!(read(text).unwrap(), want.map(|(name, value)| (name.to_owned(), value.to_owned())));
         // What a shell would execute is text.
         assert_eq!(read("A=\"$(reboot)\"").unwrap()[0].1, "$(reboot)");

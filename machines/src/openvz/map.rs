@@ -55,7 +55,13 @@ pub struct Option_ {
     pub note: &'static str,
 }
 
-const fn row(option: &'static str, conf: &'static str, outcome: Outcome, here: &'static str, note: &'static str) -> Option_ {
+const fn row(
+    option: &'static str,
+    conf: &'static str,
+    outcome: Outcome,
+    here: &'static str,
+    note: &'static str,
+) -> Option_ {
     Option_ { option, conf, outcome, here, note }
 }
 
@@ -64,92 +70,334 @@ use Outcome::{Covered, Mapped, NotNeeded, NotPossible};
 /// All of them.
 pub const OPTIONS: &[Option_] = &[
     row("onboot, autostart", "ONBOOT, AUTOSTART", Mapped, "boot=on|off|last", "auto is last"),
-    row("autostart-delay", "AUTOSTART_DELAY", NotPossible, "boot.after, boot.ready", "machines wait for each other's readiness, not for a time"),
+    row(
+        "autostart-delay",
+        "AUTOSTART_DELAY",
+        NotPossible,
+        "boot.after, boot.ready",
+        "machines wait for each other's readiness, not for a time",
+    ),
     row("bootorder", "BOOTORDER", Mapped, "boot.order", "higher starts earlier, as there"),
-    row("autostop", "AUTOSTOP", NotPossible, "init.stop-timeout", "machines are stopped with the host; nothing is suspended to disk"),
+    row(
+        "autostop",
+        "AUTOSTOP",
+        NotPossible,
+        "init.stop-timeout",
+        "machines are stopped with the host; nothing is suspended to disk",
+    ),
     row("disabled", "DISABLED", Mapped, "disabled", "no --force: disabled=off first"),
     row("stop-timeout", "STOP_TIMEOUT", Mapped, "init.stop-timeout", "90 s without one, there 120"),
     row("name", "NAME", Mapped, "locule rename", "the machine's own name, in lower case"),
     row("description", "DESCRIPTION", Mapped, "description", ""),
     row("hostname", "HOSTNAME", Mapped, "hostname", "no file inside is edited"),
-    row("ostemplate, distribution", "OSTEMPLATE, DISTRIBUTION", Mapped, "labels.openvz-template", "the image is named at the import; packages are not templates"),
+    row(
+        "ostemplate, distribution",
+        "OSTEMPLATE, DISTRIBUTION",
+        Mapped,
+        "labels.openvz-template",
+        "the image is named at the import; packages are not templates",
+    ),
     row("osrelease", "OSRELEASE", NotPossible, "", "the kernel tells its own release"),
     row("vetype", "VE_TYPE", NotNeeded, "", ""),
-    row("root, private", "VE_ROOT, VE_PRIVATE", NotNeeded, "--data", "a machine is one directory below /var/lib/locule/machines"),
-    row("mount_opts, noatime", "MOUNT_OPTS, NOATIME", NotPossible, "", "the root file system is mounted with relatime; other mounts take options"),
-    row("userpasswd", "", NotPossible, "locule exec NAME chpasswd", "run inside; nothing outside edits the machine's files"),
-    row("ipadd, ipdel, ip", "IP_ADDRESS", Mapped, "network.NAME.address", "on a network of kind routed, which is venet's way; prefix lengths belong to the network"),
-    row("ext_ipadd, ext_ipdel", "EXT_IP_ADDRESS", NotPossible, "", "every address of an interface is announced"),
+    row(
+        "root, private",
+        "VE_ROOT, VE_PRIVATE",
+        NotNeeded,
+        "--data",
+        "a machine is one directory below /var/lib/locule/machines",
+    ),
+    row(
+        "mount_opts, noatime",
+        "MOUNT_OPTS, NOATIME",
+        NotPossible,
+        "",
+        "the root file system is mounted with relatime; other mounts take options",
+    ),
+    row(
+        "userpasswd",
+        "",
+        NotPossible,
+        "locule exec NAME chpasswd",
+        "run inside; nothing outside edits the machine's files",
+    ),
+    row(
+        "ipadd, ipdel, ip",
+        "IP_ADDRESS",
+        Mapped,
+        "network.NAME.address",
+        "on a network of kind routed, which is venet's way; prefix lengths belong to the network",
+    ),
+    row(
+        "ext_ipadd, ext_ipdel",
+        "EXT_IP_ADDRESS",
+        NotPossible,
+        "",
+        "every address of an interface is announced",
+    ),
     row("netif_add, netif_del, ifname", "NETIF", Mapped, "network.NAME.network", "network.NAME= removes it"),
     row("mac", "", Mapped, "network.NAME.mac", "part of NETIF"),
-    row("netif_mac_renew", "", NotNeeded, "network.NAME.mac=", "without one a new one is chosen at each start"),
+    row(
+        "netif_mac_renew",
+        "",
+        NotNeeded,
+        "network.NAME.mac=",
+        "without one a new one is chosen at each start",
+    ),
     row("host_ifname, host_mac", "", NotNeeded, "", "the host's end is named by locule"),
     row("gw, gw6", "", NotNeeded, "", "the gateway is the network's"),
-    row("dhcp, dhcp6, configure", "", NotNeeded, "", "the interface is configured from outside, with addresses that stay"),
-    row("network, bridge", "", Mapped, "network.NAME.network", "a network of that name is made once by locule network create"),
+    row(
+        "dhcp, dhcp6, configure",
+        "",
+        NotNeeded,
+        "",
+        "the interface is configured from outside, with addresses that stay",
+    ),
+    row(
+        "network, bridge",
+        "",
+        Mapped,
+        "network.NAME.network",
+        "a network of that name is made once by locule network create",
+    ),
     row("mac_filter", "", NotNeeded, "", "false senders are refused on every bridge and routed network"),
     row("nettype, vporttype", "", NotPossible, "", "no Open vSwitch; a CNI network can have one"),
-    row("default_gateway", "VE_DEFAULT_GATEWAY", NotPossible, "", "the first interface has the default route"),
+    row(
+        "default_gateway",
+        "VE_DEFAULT_GATEWAY",
+        NotPossible,
+        "",
+        "the first interface has the default route",
+    ),
     row("nameserver", "NAMESERVER", Mapped, "dns", "inherit is to leave it out"),
     row("searchdomain", "SEARCHDOMAIN", Mapped, "dns.search", ""),
-    row("skip_arpdetect, apply_iponly", "SKIP_ARPDETECT, APPLY_IPONLY", NotNeeded, "", "addresses are claimed in files"),
-    row("origin_sample, config_customized", "ORIGIN_SAMPLE, CONFIG_CUSTOMIZED", Mapped, "labels.openvz-sample", ""),
-    row("local_uid, local_gid", "LOCAL_UID, LOCAL_GID", NotNeeded, "", "each machine has its own 65536 ids; privileged=on is the way to have none"),
-    row("ram, memory, physpages, memsize", "PHYSPAGES, MEMSIZE", Mapped, "memory", "the barrier counts for nothing, as there"),
-    row("swap, swappages", "SWAPPAGES", Mapped, "swap", "real swap of the host; nothing is slowed artificially"),
-    row("vm_overcommit", "VM_OVERCOMMIT", NotPossible, "memory.high", "the kernel has no limit of address space for a group"),
-    row("memguarantee", "MEMGUARANTEE", Mapped, "memory.guarantee", "a share becomes bytes when it is imported"),
-    row("vmguarpages", "VMGUARPAGES", Mapped, "memory.guarantee", "protects memory in use, not allocations to come"),
-    row("pagecache-isolation", "PAGECACHE_ISOLATION", NotPossible, "memory.high", "the page cache counts to the machine's own memory anyway"),
+    row(
+        "skip_arpdetect, apply_iponly",
+        "SKIP_ARPDETECT, APPLY_IPONLY",
+        NotNeeded,
+        "",
+        "addresses are claimed in files",
+    ),
+    row(
+        "origin_sample, config_customized",
+        "ORIGIN_SAMPLE, CONFIG_CUSTOMIZED",
+        Mapped,
+        "labels.openvz-sample",
+        "",
+    ),
+    row(
+        "local_uid, local_gid",
+        "LOCAL_UID, LOCAL_GID",
+        NotNeeded,
+        "",
+        "each machine has its own 65536 ids; privileged=on is the way to have none",
+    ),
+    row(
+        "ram, memory, physpages, memsize",
+        "PHYSPAGES, MEMSIZE",
+        Mapped,
+        "memory",
+        "the barrier counts for nothing, as there",
+    ),
+    row(
+        "swap, swappages",
+        "SWAPPAGES",
+        Mapped,
+        "swap",
+        "real swap of the host; nothing is slowed artificially",
+    ),
+    row(
+        "vm_overcommit",
+        "VM_OVERCOMMIT",
+        NotPossible,
+        "memory.high",
+        "the kernel has no limit of address space for a group",
+    ),
+    row(
+        "memguarantee",
+        "MEMGUARANTEE",
+        Mapped,
+        "memory.guarantee",
+        "a share becomes bytes when it is imported",
+    ),
+    row(
+        "vmguarpages",
+        "VMGUARPAGES",
+        Mapped,
+        "memory.guarantee",
+        "protects memory in use, not allocations to come",
+    ),
+    row(
+        "pagecache-isolation",
+        "PAGECACHE_ISOLATION",
+        NotPossible,
+        "memory.high",
+        "the page cache counts to the machine's own memory anyway",
+    ),
     row("num-memory-subgroups", "NUMMEMORYSUBGROUPS", Mapped, "cgroup.max", ""),
     row("numproc", "NUMPROC", Mapped, "pids", "threads count, as there"),
     row("avnumproc", "AVNUMPROC", NotNeeded, "", "it was an accounting hint"),
-    row("numfile, numflock", "NUMFILE, NUMFLOCK", NotPossible, "ulimit.nofile", "the kernel counts them for each process, not for a group; their memory counts"),
+    row(
+        "numfile, numflock",
+        "NUMFILE, NUMFLOCK",
+        NotPossible,
+        "ulimit.nofile",
+        "the kernel counts them for each process, not for a group; their memory counts",
+    ),
     row("numpty", "NUMPTY", Mapped, "pids.ptys", ""),
     row("numsiginfo", "NUMSIGINFO", Mapped, "ulimit.sigpending", "counted in the user namespace"),
     row("lockedpages", "LOCKEDPAGES", Mapped, "ulimit.memlock", "in bytes, counted in the user namespace"),
-    row("shmpages", "SHMPAGES", Mapped, "sysctl.kernel.shmall", "System V segments; POSIX ones count to memory"),
-    row("numiptent, numnetif", "NUMIPTENT, NUMNETIF", NotPossible, "capabilities.drop+=NET_ADMIN", "the kernel limits neither; their memory counts"),
-    row("privvmpages", "PRIVVMPAGES", Mapped, "memory", "only without PHYSPAGES; address space has no limit of a group"),
-    row("kmemsize, tcpsndbuf, tcprcvbuf, othersockbuf, dgramrcvbuf, numtcpsock, numothersock, dcachesize, oomguarpages",
+    row(
+        "shmpages",
+        "SHMPAGES",
+        Mapped,
+        "sysctl.kernel.shmall",
+        "System V segments; POSIX ones count to memory",
+    ),
+    row(
+        "numiptent, numnetif",
+        "NUMIPTENT, NUMNETIF",
+        NotPossible,
+        "capabilities.drop+=NET_ADMIN",
+        "the kernel limits neither; their memory counts",
+    ),
+    row(
+        "privvmpages",
+        "PRIVVMPAGES",
+        Mapped,
+        "memory",
+        "only without PHYSPAGES; address space has no limit of a group",
+    ),
+    row(
+        "kmemsize, tcpsndbuf, tcprcvbuf, othersockbuf, dgramrcvbuf, numtcpsock, numothersock, dcachesize, oomguarpages",
         "KMEMSIZE, TCPSNDBUF, TCPRCVBUF, OTHERSOCKBUF, DGRAMRCVBUF, NUMTCPSOCK, NUMOTHERSOCK, DCACHESIZE, OOMGUARPAGES",
-        Covered, "memory", "the kernel's memory and that of sockets count to memory.limit"),
-    row("totvmpages, ipcshmpages, anonshpages, rsspages, oomguar, numsock, unixsockbuf, sockrcvbuf, numunixsock, slmmode, slmmemorylimit",
+        Covered,
+        "memory",
+        "the kernel's memory and that of sockets count to memory.limit",
+    ),
+    row(
+        "totvmpages, ipcshmpages, anonshpages, rsspages, oomguar, numsock, unixsockbuf, sockrcvbuf, numunixsock, slmmode, slmmemorylimit",
         "TOTVMPAGES, IPCSHMPAGES, ANONSHPAGES, RSSPAGES, OOMGUAR, NUMSOCK, UNIXSOCKBUF, SOCKRCVBUF, NUMUNIXSOCK, SLMMODE, SLMMEMORYLIMIT",
-        Covered, "memory", "leftovers of older kernels"),
-    row("meminfo", "MEMINFO", Mapped, "visible", "none is visible=off; otherwise the numbers are the machine's own"),
-    row("cpuunits, cpuweight", "CPUUNITS, CPUWEIGHT", Mapped, "cpu.weight", "a tenth: 1000 is 100, the default"),
+        Covered,
+        "memory",
+        "leftovers of older kernels",
+    ),
+    row(
+        "meminfo",
+        "MEMINFO",
+        Mapped,
+        "visible",
+        "none is visible=off; otherwise the numbers are the machine's own",
+    ),
+    row(
+        "cpuunits, cpuweight",
+        "CPUUNITS, CPUWEIGHT",
+        Mapped,
+        "cpu.weight",
+        "a tenth: 1000 is 100, the default",
+    ),
     row("cpulimit", "CPULIMIT", Mapped, "cpus", "150 is 1.5; MHz are not possible"),
     row("cpus", "CPUS", Mapped, "cpu.count", "the least used ones are chosen"),
     row("cpumask", "CPUMASK", Mapped, "cpu.set", ""),
     row("nodemask", "NODEMASK", Mapped, "cpu.nodes", ""),
-    row("burst_cpulimit, burst_cpu_avg_usage", "BURST_CPULIMIT, BURST_CPU_AVG_USAGE", NotPossible, "cpu.burst", "the kernel saves up unused time and knows no average"),
+    row(
+        "burst_cpulimit, burst_cpu_avg_usage",
+        "BURST_CPULIMIT, BURST_CPU_AVG_USAGE",
+        NotPossible,
+        "cpu.burst",
+        "the kernel saves up unused time and knows no average",
+    ),
     row("ioprio", "IOPRIO", Mapped, "io.weight", "0 to 7 are 320, 365, 410, 460, 500, 550, 600, 640"),
-    row("iolimit", "IOLIMIT", Mapped, "io.bps", "reading and writing each, there together; a number below 4096 is MB/s, as vzctl 4 takes it"),
+    row(
+        "iolimit",
+        "IOLIMIT",
+        Mapped,
+        "io.bps",
+        "reading and writing each, there together; a number below 4096 is MB/s, as vzctl 4 takes it",
+    ),
     row("iopslimit", "IOPSLIMIT", Mapped, "io.iops", "reading and writing each, there together"),
     row("diskspace", "DISKSPACE", Mapped, "disk", "the first of two; there is no time of grace"),
     row("diskinodes", "DISKINODES", Mapped, "disk.inodes", "the first of two; overlay only"),
     row("quotatime", "QUOTATIME", NotPossible, "", "limits are hard"),
-    row("quotaugidlimit, diskquota, jquota", "QUOTAUGIDLIMIT, DISK_QUOTA, JOURNALED_QUOTA", NotPossible, "", "quotas of users inside are not there"),
-    row("device-add, device-set, device-del", "DISK", NotPossible, "mount+=", "one disk a machine; a directory or a mounted disk of the host can be shown in it"),
+    row(
+        "quotaugidlimit, diskquota, jquota",
+        "QUOTAUGIDLIMIT, DISK_QUOTA, JOURNALED_QUOTA",
+        NotPossible,
+        "",
+        "quotas of users inside are not there",
+    ),
+    row(
+        "device-add, device-set, device-del",
+        "DISK",
+        NotPossible,
+        "mount+=",
+        "one disk a machine; a directory or a mounted disk of the host can be shown in it",
+    ),
     row("autocompact", "AUTOCOMPACT", NotNeeded, "", "overlay needs none"),
-    row("bindmount_add, bindmount_del", "BINDMOUNT", Mapped, "mount+=, mount-=", "at the next start, as there"),
+    row(
+        "bindmount_add, bindmount_del",
+        "BINDMOUNT",
+        Mapped,
+        "mount+=, mount-=",
+        "at the next start, as there",
+    ),
     row("devnodes", "DEVNODES", Mapped, "device+=", "q (quota calls) is left out"),
     row("devices", "DEVICES", NotPossible, "device+=", "a device is named by its path, not by its numbers"),
     row("pci_add, pci_del", "PCI", NotPossible, "", "needs a machine with a kernel of its own"),
-    row("netdev_add, netdev_del", "NETDEV", NotPossible, "locule network create --kind", "an interface of the host is given by a network of its own"),
-    row("capability", "CAPABILITY", Mapped, "capabilities.add, capabilities.drop", "those that OpenVZ's kernel alone had are told of"),
-    row("features", "FEATURES", Mapped, "device+=", "tun and ppp are devices; tunnels and bridges work in the machine's network; nfs is mounted by the host; the clock is the host's"),
+    row(
+        "netdev_add, netdev_del",
+        "NETDEV",
+        NotPossible,
+        "locule network create --kind",
+        "an interface of the host is given by a network of its own",
+    ),
+    row(
+        "capability",
+        "CAPABILITY",
+        Mapped,
+        "capabilities.add, capabilities.drop",
+        "those that OpenVZ's kernel alone had are told of",
+    ),
+    row(
+        "features",
+        "FEATURES",
+        Mapped,
+        "device+=",
+        "tun and ppp are devices; tunnels and bridges work in the machine's network; nfs is mounted by the host; the clock is the host's",
+    ),
     row("iptables", "IPTABLES", NotNeeded, "", "each machine has netfilter of its own"),
-    row("netfilter", "NETFILTER", Mapped, "capabilities.drop+=NET_ADMIN", "disabled; every other word leaves it all"),
-    row("rate, ratebound", "RATE, RATEBOUND", Mapped, "network.NAME.up, network.NAME.up-rate", "with RATEBOUND=yes a ceiling (up), else a guarantee (up-rate); classes are the network's"),
+    row(
+        "netfilter",
+        "NETFILTER",
+        Mapped,
+        "capabilities.drop+=NET_ADMIN",
+        "disabled; every other word leaves it all",
+    ),
+    row(
+        "rate, ratebound",
+        "RATE, RATEBOUND",
+        Mapped,
+        "network.NAME.up, network.NAME.up-rate",
+        "with RATEBOUND=yes a ceiling (up), else a guarantee (up-rate); classes are the network's",
+    ),
     row("ha_enable, ha_prio", "HA_ENABLE, HA_PRIO", NotNeeded, "", "the cluster's affair"),
     row("offline_management, offline_service", "OFFLINE_MANAGEMENT, OFFLINE_SERVICE", NotNeeded, "", ""),
     row("save", "", NotNeeded, "--runtime for its opposite", "changes are kept unless told otherwise"),
     row("force", "", NotNeeded, "", "nothing is forced: what does not hold is an error"),
     row("setmode", "", NotNeeded, "locule restart", "what needs a new start says so"),
-    row("reset_ub", "", NotPossible, "locule set NAME KEY=VALUE", "a key is told to the kernel again by setting it to what it is"),
-    row("applyconfig, applyconfig_map", "", Mapped, "include+=PROFILE", "a profile stays in force and can change later; nothing of the machine's own is in one"),
+    row(
+        "reset_ub",
+        "",
+        NotPossible,
+        "locule set NAME KEY=VALUE",
+        "a key is told to the kernel again by setting it to what it is",
+    ),
+    row(
+        "applyconfig, applyconfig_map",
+        "",
+        Mapped,
+        "include+=PROFILE",
+        "a profile stays in force and can change later; nothing of the machine's own is in one",
+    ),
 ];
 
 /// What one name of a file needs to know of the others.
@@ -216,9 +464,17 @@ pub fn convert(name: &str, value: &str, context: &Context) -> Converted {
             // What has a name that is right and a value that is not is told, and does not spoil the rest.
             let (good, bad): (Vec<_>, Vec<_>) =
                 words.into_iter().partition(|word| crate::set::Change::parse(word).is_ok());
-            let told: Vec<_> = bad.iter().filter_map(|word| crate::set::Change::parse(word).err()).map(|err| err.to_string()).collect();
+            let told: Vec<_> = bad
+                .iter()
+                .filter_map(|word| crate::set::Change::parse(word).err())
+                .map(|err| err.to_string())
+                .collect();
             let outcome = if good.is_empty() && !bad.is_empty() { Outcome::Unread } else { Mapped };
-            let note = std::iter::once(note).chain(told).filter(|text| !text.is_empty()).collect::<Vec<_>>().join("; ");
+            let note = std::iter::once(note)
+                .chain(told)
+                .filter(|text| !text.is_empty())
+                .collect::<Vec<_>>()
+                .join("; ");
             (outcome, good, note)
         }
         None => (Outcome::Unread, Vec::new(), "its value was not understood".into()),
@@ -237,7 +493,9 @@ fn mapped(name: &str, value: &str, context: &Context) -> Option<(Vec<String>, St
         Some(bytes) => one(key, &Size(bytes).to_string()),
         None => plain(Vec::new()),
     };
-    let list = |key: &str, words: Vec<String>| plain(if words.is_empty() { words } else { vec![format!("{key}={}", words.join(","))] });
+    let list = |key: &str, words: Vec<String>| {
+        plain(if words.is_empty() { words } else { vec![format!("{key}={}", words.join(","))] })
+    };
     let words = || value.split([' ', ',']).filter(|word| !word.is_empty());
     match name {
         "ONBOOT" | "AUTOSTART" => {
@@ -260,7 +518,8 @@ fn mapped(name: &str, value: &str, context: &Context) -> Option<(Vec<String>, St
         "CONFIG_CUSTOMIZED" => one("labels.openvz-customized", value),
         "IP_ADDRESS" => {
             let interface = context.venet();
-            let addresses: Vec<_> = words().map(|word| word.split('/').next().unwrap_or(word).to_owned()).collect();
+            let addresses: Vec<_> =
+                words().map(|word| word.split('/').next().unwrap_or(word).to_owned()).collect();
             if addresses.is_empty() {
                 return plain(addresses);
             }
@@ -283,18 +542,27 @@ fn mapped(name: &str, value: &str, context: &Context) -> Option<(Vec<String>, St
             Some(bytes) => size("swap", Some(bytes)),
             None => plain(Vec::new()),
         },
-        "PRIVVMPAGES" if context.get("PHYSPAGES").and_then(|value| pages(value, false)).flatten().is_some() => {
+        "PRIVVMPAGES"
+            if context.get("PHYSPAGES").and_then(|value| pages(value, false)).flatten().is_some() =>
+        {
             Some((Vec::new(), "PHYSPAGES is the limit; address space has none".into()))
         }
         "PRIVVMPAGES" => size("memory", pages(value, false)?),
         "MEMGUARANTEE" if value == "auto" => Some((Vec::new(), "auto: none".into())),
         "MEMGUARANTEE" => {
             let percent: u64 = value.trim_end_matches('%').parse().ok().filter(|percent| *percent <= 100)?;
-            size("memory.guarantee", Some(context.memory() / 100 * percent & !4095).filter(|bytes| *bytes > 0))
+            size(
+                "memory.guarantee",
+                Some((context.memory() as u128 * u128::from(percent) / 100) as u64 & !4095).filter(|bytes| *bytes > 0),
+            )
         }
-        "VMGUARPAGES" if context.get("MEMGUARANTEE").is_some() => Some((Vec::new(), "MEMGUARANTEE is there".into())),
+        "VMGUARPAGES" if context.get("MEMGUARANTEE").is_some() => {
+            Some((Vec::new(), "MEMGUARANTEE is there".into()))
+        }
         // Guaranteeing more than the limit is no guarantee.
-        "VMGUARPAGES" => size("memory.guarantee", pages(value, false)?.map(|bytes| bytes.min(context.memory()))),
+        "VMGUARPAGES" => {
+            size("memory.guarantee", pages(value, false)?.map(|bytes| bytes.min(context.memory())))
+        }
         "NUMMEMORYSUBGROUPS" => limit("cgroup.max", count(value)?),
         "NUMPROC" => limit("pids", count(value)?),
         "NUMPTY" => limit("pids.ptys", count(value)?),
@@ -331,7 +599,11 @@ fn mapped(name: &str, value: &str, context: &Context) -> Option<(Vec<String>, St
         "IOPSLIMIT" => limit("io.iops", count(value)?),
         "DISKSPACE" => {
             let first = value.split(':').next()?;
-            if first == "unlimited" { plain(Vec::new()) } else { size("disk", Some(suffixed(first, 1024)?).filter(|bytes| *bytes > 0)) }
+            if first == "unlimited" {
+                plain(Vec::new())
+            } else {
+                size("disk", Some(suffixed(first, 1024)?).filter(|bytes| *bytes > 0))
+            }
         }
         "DISKINODES" => limit("disk.inodes", count(value.split(':').next()?)?),
         "BINDMOUNT" => plain(value.split_whitespace().map(bind).collect()),
@@ -339,14 +611,19 @@ fn mapped(name: &str, value: &str, context: &Context) -> Option<(Vec<String>, St
             let device = |word: &str| {
                 let (path, access) = word.split_once(':').unwrap_or((word, "rw"));
                 let access: String = access.chars().filter(|c| "rw".contains(*c)).collect();
-                (path != "none" && !access.is_empty()).then(|| format!("device+=/dev/{}:{access}", path.trim_start_matches("/dev/")))
+                (path != "none" && !access.is_empty())
+                    .then(|| format!("device+=/dev/{}:{access}", path.trim_start_matches("/dev/")))
             };
             plain(words().filter_map(device).collect())
         }
         "CAPABILITY" => {
             let one = |word: &str| {
                 let (name, on) = word.split_once(':').unwrap_or((word, "on"));
-                format!("capabilities.{}+={}", if on == "on" { "add" } else { "drop" }, name.to_ascii_uppercase())
+                format!(
+                    "capabilities.{}+={}",
+                    if on == "on" { "add" } else { "drop" },
+                    name.to_ascii_uppercase()
+                )
             };
             plain(words().map(one).collect())
         }
@@ -396,7 +673,8 @@ fn netif(value: &str) -> Option<(Vec<String>, String)> {
                 "network" | "bridge" => network = Some(*value),
                 "mac" => changes.push(format!("network.{name}.mac={value}")),
                 "ip" => {
-                    let addresses: Vec<_> = value.split([' ', ':']).filter(|_| !value.contains("::")).collect();
+                    let addresses: Vec<_> =
+                        value.split([' ', ':']).filter(|_| !value.contains("::")).collect();
                     let addresses = if addresses.is_empty() { vec![*value] } else { addresses };
                     for address in addresses {
                         let bare = address.split('/').next().unwrap_or(address);
@@ -411,7 +689,11 @@ fn netif(value: &str) -> Option<(Vec<String>, String)> {
     }
     left.sort();
     left.dedup();
-    let note = if left.is_empty() { String::new() } else { format!("left out, as the network decides: {}", left.join(", ")) };
+    let note = if left.is_empty() {
+        String::new()
+    } else {
+        format!("left out, as the network decides: {}", left.join(", "))
+    };
     Some((changes, note))
 }
 
@@ -429,7 +711,8 @@ fn bind(word: &str) -> String {
 fn last(value: &str) -> Option<Option<&str>> {
     let limit = value.split(':').next_back()?;
     // Half of the address space is what vzctl writes for no limit.
-    let none = limit == "unlimited" || limit.parse::<u64>().is_ok_and(|number| number >= i64::MAX as u64 >> 12);
+    let none =
+        limit == "unlimited" || limit.parse::<u64>().is_ok_and(|number| number >= i64::MAX as u64 >> 12);
     Some(if none { None } else { Some(limit) })
 }
 
@@ -487,7 +770,19 @@ mod tests {
         let context = Context::of(&[], 1 << 30);
         for row in OPTIONS.iter().filter(|row| row.outcome == Mapped && !row.conf.is_empty()) {
             for name in row.conf.split(", ") {
-                let good = ["yes", "10", "eth0:1:100", "ifname=eth0", "10.0.0.1", "a.b", "0-1", "/a:/b", "NET_ADMIN:on", "1:2"];
+                let good = [
+                    "yes",
+                    "10",
+                    "eth0:1:100",
+                    "ifname=eth0",
+                    "10.0.0.1",
+                    "a.b",
+                    "0-1",
+                    "/a:/b",
+                    "NET_ADMIN:on",
+                    "4",
+                    "1:2",
+                ];
                 let known = good.iter().any(|value| mapped(name, value, &context).is_some());
                 assert!(known, "{name} is mapped, and no value converts");
             }
@@ -504,7 +799,8 @@ mod tests {
             for _ in 0..200 {
                 let mut value = String::new();
                 for _ in 0..12 {
-                    state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                    state =
+                        state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                     value.push(letters[(state >> 33) as usize % letters.len()]);
                 }
                 let (_, words, _) = convert(row, value.trim(), &context);

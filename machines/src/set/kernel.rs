@@ -320,7 +320,8 @@ fn networks(new: &Definition, keys: &[String]) -> Result<Vec<Step>> {
     let mut steps: Vec<Step> = Vec::new();
     for key in keys {
         let mut names = key.split('.').rev();
-        let (Some(field @ ("down" | "up" | "down-rate" | "up-rate" | "firewall")), true) = (names.next(), key.starts_with("network."))
+        let (Some(field @ ("down" | "up" | "down-rate" | "up-rate" | "firewall")), true) =
+            (names.next(), key.starts_with("network."))
         else {
             continue;
         };

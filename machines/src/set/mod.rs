@@ -140,9 +140,9 @@ pub fn set(
     if let Some(size) = definition.disk.size
         && changed.iter().any(|changed| changed.key == "disk.size")
     {
-        let resized = home.images().and_then(|images| {
-            Storage::open(machine.dir(), &definition.disk, &images)?.resize(size)
-        });
+        let resized = home
+            .images()
+            .and_then(|images| Storage::open(machine.dir(), &definition.disk, &images)?.resize(size));
         if let Err(err) = resized {
             put_back(running.as_ref(), &text, &path, profiles, &now)?;
             return Err(act(err.context("disk.size")));
@@ -162,7 +162,13 @@ pub fn set(
 }
 
 /// Gives the running machine what the definition says that is still in force.
-fn put_back(running: Option<&Running<'_>>, text: &str, path: &Path, profiles: &Profiles, keys: &[String]) -> Result<()> {
+fn put_back(
+    running: Option<&Running<'_>>,
+    text: &str,
+    path: &Path,
+    profiles: &Profiles,
+    keys: &[String],
+) -> Result<()> {
     let Some(running) = running else { return Ok(()) };
     let before = Definition::resolve(text, path, profiles)?;
     running.apply(&running.steps(&before, keys)?)

@@ -33,7 +33,9 @@ json has all of it.",
     arguments: |command| {
         command.args([
             machine(),
-            option("format", "FORMAT", "How to print it").value_parser(["table", "toml", "json"]).default_value("table"),
+            option("format", "FORMAT", "How to print it")
+                .value_parser(["table", "toml", "json"])
+                .default_value("table"),
             switch("resolved", "With --format toml: what profiles say stands in it, too"),
         ])
     },
