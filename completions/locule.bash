@@ -16,6 +16,9 @@ _locule() {
             ",$1")
                 cmd="locule"
                 ;;
+            locule,boot)
+                cmd="locule__subcmd__boot"
+                ;;
             locule,check)
                 cmd="locule__subcmd__check"
                 ;;
@@ -24,6 +27,9 @@ _locule() {
                 ;;
             locule,completion)
                 cmd="locule__subcmd__completion"
+                ;;
+            locule,console)
+                cmd="locule__subcmd__console"
                 ;;
             locule,create)
                 cmd="locule__subcmd__create"
@@ -43,11 +49,17 @@ _locule() {
             locule,features)
                 cmd="locule__subcmd__features"
                 ;;
+            locule,generator)
+                cmd="locule__subcmd__generator"
+                ;;
             locule,help)
                 cmd="locule__subcmd__help"
                 ;;
             locule,image)
                 cmd="locule__subcmd__image"
+                ;;
+            locule,keeper)
+                cmd="locule__subcmd__keeper"
                 ;;
             locule,kill)
                 cmd="locule__subcmd__kill"
@@ -58,11 +70,17 @@ _locule() {
             locule,list)
                 cmd="locule__subcmd__list"
                 ;;
+            locule,logs)
+                cmd="locule__subcmd__logs"
+                ;;
             locule,ls)
                 cmd="locule__subcmd__ls"
                 ;;
             locule,network)
                 cmd="locule__subcmd__network"
+                ;;
+            locule,openvz)
+                cmd="locule__subcmd__openvz"
                 ;;
             locule,pause)
                 cmd="locule__subcmd__pause"
@@ -91,6 +109,15 @@ _locule() {
             locule,run)
                 cmd="locule__subcmd__run"
                 ;;
+            locule,set)
+                cmd="locule__subcmd__set"
+                ;;
+            locule,show)
+                cmd="locule__subcmd__show"
+                ;;
+            locule,shutdown)
+                cmd="locule__subcmd__shutdown"
+                ;;
             locule,spec)
                 cmd="locule__subcmd__spec"
                 ;;
@@ -100,8 +127,14 @@ _locule() {
             locule,state)
                 cmd="locule__subcmd__state"
                 ;;
+            locule,stats)
+                cmd="locule__subcmd__stats"
+                ;;
             locule,stop)
                 cmd="locule__subcmd__stop"
+                ;;
+            locule,top)
+                cmd="locule__subcmd__top"
                 ;;
             locule,update)
                 cmd="locule__subcmd__update"
@@ -148,6 +181,9 @@ _locule() {
             locule__subcmd__image,umount)
                 cmd="locule__subcmd__image__subcmd__umount"
                 ;;
+            locule__subcmd__image,unshare)
+                cmd="locule__subcmd__image__subcmd__unshare"
+                ;;
             locule__subcmd__image,verify)
                 cmd="locule__subcmd__image__subcmd__verify"
                 ;;
@@ -178,6 +214,9 @@ _locule() {
             locule__subcmd__network,show)
                 cmd="locule__subcmd__network__subcmd__show"
                 ;;
+            locule__subcmd__openvz,import)
+                cmd="locule__subcmd__openvz__subcmd__import"
+                ;;
             *)
                 ;;
         esac
@@ -185,7 +224,7 @@ _locule() {
 
     case "${cmd}" in
         locule)
-            opts="-h -v --root --data --log --log-format --debug --systemd-cgroup --cgroup-manager --rootless --help --version create start run exec state list ps kill delete pause resume update events spec check features checkpoint restore completion launch ls enter stop restart rename rm repair help image network"
+            opts="-h -v --root --data --log --log-format --debug --systemd-cgroup --cgroup-manager --rootless --help --version create start run exec state list ps kill delete pause resume update events spec check features checkpoint restore completion launch ls stats top enter stop restart rename rm repair set show console logs boot shutdown generator keeper help image network openvz"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -213,6 +252,36 @@ _locule() {
                     ;;
                 --rootless)
                     COMPREPLY=($(compgen -W "auto true false" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        locule__subcmd__boot)
+            opts="-j -t -h --parallel --timeout --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --parallel)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -j)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -t)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 *)
@@ -280,6 +349,20 @@ _locule() {
             ;;
         locule__subcmd__completion)
             opts="-h --help bash zsh fish"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        locule__subcmd__console)
+            opts="-w -h --watch --wait --no-past --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -367,7 +450,7 @@ _locule() {
             return 0
             ;;
         locule__subcmd__events)
-            opts="-h --interval --stats --help"
+            opts="-h --interval --stats --since --filter --format --no-stream --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -375,6 +458,18 @@ _locule() {
             case "${prev}" in
                 --interval)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --since)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --filter)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --format)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -484,6 +579,20 @@ _locule() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        locule__subcmd__generator)
+            opts="-h --dryrun --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         locule__subcmd__help)
             opts="-h --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -499,7 +608,7 @@ _locule() {
             return 0
             ;;
         locule__subcmd__image)
-            opts="ls pull push import save build inspect history tag rm mount umount commit prune verify"
+            opts="ls pull push import save build inspect history tag rm mount umount unshare commit prune verify"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -513,7 +622,7 @@ _locule() {
             return 0
             ;;
         locule__subcmd__image__subcmd__build)
-            opts="-h --images --include --mirror --name --minimal --help"
+            opts="-q -h --images --include --mirror --name --minimal --slim --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -884,6 +993,24 @@ _locule() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        locule__subcmd__image__subcmd__unshare)
+            opts="-h --images --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --images)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         locule__subcmd__image__subcmd__verify)
             opts="-f -h --images --format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -903,6 +1030,20 @@ _locule() {
                     COMPREPLY=($(compgen -W "table json" -- "${cur}"))
                     return 0
                     ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        locule__subcmd__keeper)
+            opts="-h --help stay create clean after"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 *)
                     COMPREPLY=()
                     ;;
@@ -1152,13 +1293,63 @@ _locule() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        locule__subcmd__ls)
-            opts="-h --format --help"
+        locule__subcmd__logs)
+            opts="-f -n -t -h --follow --tail --since --until --timestamps --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --tail)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -n)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --since)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --until)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        locule__subcmd__ls)
+            opts="-o -f -q -H -h --output --sort --filter --format --quiet --no-header --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --output)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --sort)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --filter)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -f)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --format)
                     COMPREPLY=($(compgen -W "table json" -- "${cur}"))
                     return 0
@@ -1542,6 +1733,42 @@ _locule() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        locule__subcmd__openvz)
+            opts="import"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        locule__subcmd__openvz__subcmd__import)
+            opts="-h --image --dry-run --format --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --image)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --format)
+                    COMPREPLY=($(compgen -W "table json" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         locule__subcmd__pause)
             opts="-h --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -1748,6 +1975,72 @@ _locule() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        locule__subcmd__set)
+            opts="-h --runtime --format --help include= image= description= hostname= isolation= disabled= protected= privileged= nesting= visible= init.command= init.user= init.workdir= init.terminal= init.stop-signal= init.stop-timeout= memory= ram= memory.limit= memory.high= memory.guarantee= swap= memory.swap= memory.oom-group= cpus= cpu.limit= cpu.weight= cpu.burst= cpu.count= cpu.set= cpu.nodes= io.weight= io.bps= io.iops= pids= pids.limit= pids.ptys= cgroup.max= disk.kind= disk= disk.size= disk.inodes= disk.read-only= dns= dns.servers= dns.search= capabilities.add= capabilities.drop= boot= boot.start= boot.order= boot.after= boot.requires= boot.ready= restart= restart.policy= restart.max= restart.delay= health.command= health.interval= health.timeout= health.retries= health.start-period= health.restart= log.driver= log.size= log.files="
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --format)
+                    COMPREPLY=($(compgen -W "table json" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        locule__subcmd__show)
+            opts="-h --format --resolved --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --format)
+                    COMPREPLY=($(compgen -W "table toml json" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        locule__subcmd__shutdown)
+            opts="-j -t -h --parallel --timeout --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --parallel)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -j)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -t)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         locule__subcmd__spec)
             opts="-b -h --bundle --rootless --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -1771,12 +2064,16 @@ _locule() {
             return 0
             ;;
         locule__subcmd__start)
-            opts="-h --foreground --help"
+            opts="-w -h --foreground --wait --timeout --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -1798,6 +2095,28 @@ _locule() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        locule__subcmd__stats)
+            opts="-h --format --interval --no-stream --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --format)
+                    COMPREPLY=($(compgen -W "table json openmetrics" -- "${cur}"))
+                    return 0
+                    ;;
+                --interval)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         locule__subcmd__stop)
             opts="-t -h --timeout --kill --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -1810,6 +2129,28 @@ _locule() {
                     return 0
                     ;;
                 -t)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        locule__subcmd__top)
+            opts="-h --sort --interval --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --sort)
+                    COMPREPLY=($(compgen -W "cpu memory io network tasks pressure name" -- "${cur}"))
+                    return 0
+                    ;;
+                --interval)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

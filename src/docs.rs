@@ -314,7 +314,7 @@ fn tree() -> Command {
     let leaf = |verb: &Verb, name: &'static str| {
         let command = match verb.name {
             // The shell offers the keys.
-            "set" => verb.command().mut_arg("change", |arg| arg.value_parser(settable())),
+            "set" => verb.command().mut_arg("change", |arg| arg.value_parser(clap::builder::PossibleValuesParser::new(settable()))),
             _ => verb.command(),
         };
         command.name(name).about(verb.about).arg(cli::switch("help", "Print help").short('h'))
@@ -338,9 +338,9 @@ fn completion(generator: impl clap_complete::Generator) -> String {
 }
 
 /// Keys as `set` takes them, but for those with names of the owner's.
-fn settable() -> Vec<String> {
+fn settable() -> Vec<&'static str> {
     let paths = KEYS.iter().flat_map(|key| key.aliases.iter().chain([&key.path]));
-    paths.filter(|path| !path.contains(['*', '['])).map(|path| format!("{path}=")).collect()
+    paths.filter(|path| !path.contains(['*', '['])).map(|path| &*format!("{path}=").leak()).collect()
 }
 
 /// Every file that is made from the declarations.
