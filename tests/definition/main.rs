@@ -126,12 +126,17 @@ fn all_changes_are_made_or_none() {
     let lab = Lab::new();
     lab.launch();
     lab.set(&["cgroup.max=5"]);
-    let before = lab.text();
+    let (before, pages) = (lab.text(), lab.group("hugetlb.2MB.max"));
+    // The kernel takes the first and refuses the second: more than fs.nr_open.
+    let told = lab.refused(&["set", &lab.name, "cgroup.max=7", "ulimit.nofile=1:4000000000"]);
+    assert!(told.contains("ulimit.nofile: setting it"), "{told}");
+    assert_eq!(lab.group("cgroup.max.descendants"), "5");
+    assert_eq!(lab.text(), before);
     // This tree has no memory controller, so that the second one cannot hold.
     let told = lab.refused(&["set", &lab.name, "cgroup.max=7", "hugepages.2M=2M", "memory=1G"]);
     assert!(told.contains("memory.limit: ") && told.contains("memory.max") && told.contains("controller"), "{told}");
     assert_eq!(lab.group("cgroup.max.descendants"), "5");
-    assert_eq!(lab.group("hugetlb.2MB.max"), "max");
+    assert_eq!(lab.group("hugetlb.2MB.max"), pages);
     assert_eq!(lab.text(), before);
     for (word, want) in [
         ("memory=12Q", "memory: \"12Q\" is not a size such as 512M or 2G"),
