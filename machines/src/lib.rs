@@ -20,6 +20,7 @@ pub mod life;
 pub mod limits;
 pub mod listing;
 pub mod lock;
+pub mod openvz;
 pub mod repair;
 mod root;
 pub mod set;
