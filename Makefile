@@ -111,4 +111,4 @@ need-fuzz: need-build
 
 need-test: need-build
 	@tools/need skopeo umoci docker-registry zstd
-	@tools/need procps util-linux busybox-static man-db strace iproute2 nftables containernetworking-plugins uidmap dbus-daemon e2fsprogs python3
+	@tools/need procps util-linux busybox-static man-db strace iproute2 nftables containernetworking-plugins uidmap dbus-daemon e2fsprogs xfsprogs btrfs-progs python3

@@ -1207,7 +1207,7 @@ _locule() {
             return 0
             ;;
         locule__subcmd__network__subcmd__connect)
-            opts="-p -f -h --networks --claims --ip --mac --interface --publish --alias --down --up --firewall --namespace --format --help"
+            opts="-p -f -h --networks --claims --ip --mac --interface --publish --alias --down --up --down-min --up-min --firewall --namespace --format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1253,6 +1253,14 @@ _locule() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --down-min)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --up-min)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --namespace)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1273,7 +1281,7 @@ _locule() {
             return 0
             ;;
         locule__subcmd__network__subcmd__create)
-            opts="-h --networks --claims --kind --subnet --gateway --range --ipv6 --bridge --parent --mode --mtu --no-nat --internal --no-guard --route --uplink --dns --search --cni --label --help"
+            opts="-h --networks --claims --kind --subnet --gateway --range --ipv6 --bridge --parent --mode --mtu --no-nat --internal --no-guard --down --up --route --uplink --dns --search --cni --label --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1316,6 +1324,14 @@ _locule() {
                     return 0
                     ;;
                 --mtu)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --down)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --up)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1455,7 +1471,7 @@ _locule() {
             return 0
             ;;
         locule__subcmd__network__subcmd__set)
-            opts="-h --networks --claims --down --up --firewall --help"
+            opts="-h --networks --claims --down --up --down-min --up-min --firewall --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1474,6 +1490,14 @@ _locule() {
                     return 0
                     ;;
                 --up)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --down-min)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --up-min)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

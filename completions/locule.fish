@@ -350,7 +350,7 @@ complete -c locule -n "__fish_locule_using_subcommand network; and not __fish_se
 complete -c locule -n "__fish_locule_using_subcommand network; and not __fish_seen_subcommand_from create ls show rm connect disconnect set check gc" -f -a "rm" -d 'Remove networks'
 complete -c locule -n "__fish_locule_using_subcommand network; and not __fish_seen_subcommand_from create ls show rm connect disconnect set check gc" -f -a "connect" -d 'Put a container on a network'
 complete -c locule -n "__fish_locule_using_subcommand network; and not __fish_seen_subcommand_from create ls show rm connect disconnect set check gc" -f -a "disconnect" -d 'Take a container off a network'
-complete -c locule -n "__fish_locule_using_subcommand network; and not __fish_seen_subcommand_from create ls show rm connect disconnect set check gc" -f -a "set" -d 'Change limits and firewall of a connected container'
+complete -c locule -n "__fish_locule_using_subcommand network; and not __fish_seen_subcommand_from create ls show rm connect disconnect set check gc" -f -a "set" -d 'Change limits and firewall while containers run'
 complete -c locule -n "__fish_locule_using_subcommand network; and not __fish_seen_subcommand_from create ls show rm connect disconnect set check gc" -f -a "check" -d 'Check the networks of a container'
 complete -c locule -n "__fish_locule_using_subcommand network; and not __fish_seen_subcommand_from create ls show rm connect disconnect set check gc" -f -a "gc" -d 'Remove what no living container owns'
 complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from create" -l networks -d 'Directory of the definitions (default: $LOCULE_NETWORKS, or /var/lib/locule/networks)' -r -F
@@ -368,6 +368,8 @@ complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_s
 complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from create" -l parent -d 'The host\'s interface under macvlan, ipvlan and device; for routed the one that answers for the containers' -r
 complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from create" -l mode -d 'Of macvlan: bridge, private or vepa; of ipvlan: l2, l3 or l3s' -r
 complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from create" -l mtu -d 'Largest packet' -r
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from create" -l down -d 'What all containers together may receive, as 1gbit: guarantees are parts of it' -r
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from create" -l up -d 'What all containers together may send' -r
 complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from create" -l route -d 'A route of the containers beside the default one' -r
 complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from create" -l uplink -d 'Interface that leads outside; by default those of the default routes' -r
 complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from create" -l dns -d 'Name server of the containers; by default the host\'s' -r
@@ -402,6 +404,8 @@ complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_s
 complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from connect" -l alias -d 'A name that neighbours know the container by, beside its own' -r
 complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from connect" -l down -d 'How fast it may receive, as 100mbit' -r
 complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from connect" -l up -d 'How fast it may send' -r
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from connect" -l down-min -d 'How fast it can receive in any case: a part of the network\'s rate' -r
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from connect" -l up-min -d 'How fast it can send in any case' -r
 complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from connect" -l namespace -d 'Network namespace, for what is no container of locule; container-id is then any name' -r -F
 complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from connect" -s f -l format -d 'Form of the answer' -r -f -a "table\t''
 json\t''"
@@ -415,6 +419,8 @@ complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_s
 complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from set" -l claims -d 'Directory of claims and records, on a tmpfs (default: $LOCULE_NETWORK_CLAIMS, or /run/locule/.networks)' -r -F
 complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from set" -l down -d 'How fast it may receive, as 100mbit, or none' -r
 complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from set" -l up -d 'How fast it may send, or none' -r
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from set" -l down-min -d 'How fast it can receive in any case, or none' -r
+complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from set" -l up-min -d 'How fast it can send in any case, or none' -r
 complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from set" -l firewall -d 'Whether nobody but the host reaches it, except through published ports' -r -f -a "on\t''
 off\t''"
 complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from set" -s h -l help -d 'Print help'

@@ -139,7 +139,7 @@ fn page(verb: &Verb) -> String {
         text.push_str(&options(verb.command(), "OPTIONS"));
     }
     let mut rest = Roff::new();
-    if verb.becomes_workload {
+    if verb.becomes_workload || verb.failure != Verb::BASE.failure {
         section(&mut rest, "EXIT STATUS");
         terms(&mut rest, EXIT_STATUS);
     }

@@ -23,9 +23,12 @@ use crate::bundle::{self, Init, Input, Names, Wiring};
 use crate::keeper::record::{EXIT, Ended, KEEPER, Keeper, Phase};
 use crate::state::State;
 use crate::{
-    Context, Definition, Error, Home, Kind, Machine, Result, claims, file, lift, lock, root, wiring,
+    Context, Definition, Error, Home, Kind, Machine, Result, claims, events, file, lift, lock, root, visible,
+    wiring,
 };
 
+/// Where a machine's own numbers are, in its runtime directory.
+pub const VIEW: &str = "view";
 /// How long a machine has to end unless its definition says otherwise.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(90);
 
@@ -132,7 +135,10 @@ pub fn create(home: &Home, name: &str, definition: &Definition, text: &str) -> R
         file::sync_dir(&home.machines())
     };
     match act() {
-        Ok(()) => Ok(machine),
+        Ok(()) => {
+            events::tell(home.run(), name, "create", &[("image", definition.image.clone())]);
+            Ok(machine)
+        }
         Err(err) => {
             // Its own failure would hide the reason; the next call finds what is left.
             let _ = scrap(home, &machine);
@@ -206,6 +212,7 @@ pub fn remove(home: &Home, name: &str, force: bool) -> Result<()> {
     // From here on it is no machine any more, whatever happens.
     file::remove(&machine.dir().join(crate::definition::FILE))?;
     scrap(home, &machine)?;
+    events::tell(home.run(), name, "remove", &[]);
     // The lock's directory goes last; who waits for the lock then finds no machine.
     let _ = fs::remove_dir_all(machine.run());
     Ok(())
@@ -316,7 +323,7 @@ fn bundle_of(
         Wiring::Host => Names { hosts: None, resolv: Some("/etc/resolv.conf".into()) },
     };
     let group = Path::new(cgroup::MOUNT).join(wishes.cgroup.trim_start_matches('/'));
-    let mut extra = crate::visible::prepare(&machine.run().join("view"), definition, &group)?;
+    let mut extra = visible::prepare(&machine.run().join(VIEW), definition, &group)?;
     extra.extend(wishes.mounts);
     let input = Input {
         name: machine.name(),
@@ -327,7 +334,7 @@ fn bundle_of(
         rootfs: &place,
         bundle: &bundle,
         cgroup: &wishes.cgroup,
-        resources: crate::limits::resources(definition, None)?,
+        resources: crate::limits::resources(definition, crate::limits::disk_of(&place, machine.dir())?)?,
         names,
         extra,
     };
@@ -415,6 +422,13 @@ pub fn stop(home: &Home, machine: &Machine, timeout: Option<Duration>) -> Result
         let own = machine.definition().ok().and_then(|definition| definition.init.stop_timeout);
         own.map_or(STOP_TIMEOUT, |span| span.0)
     });
+    // One whose keeper died gets another, which writes down how it ended.
+    if Keeper::living(machine).is_none()
+        && container(home, machine)?.is_some_and(|container| container.status().is_ok_and(is_alive))
+        && let Err(err) = crate::keeper::spawn(home, machine)
+    {
+        locule_runtime::warn::warn(format!("{err}; stopping it without a keeper"));
+    }
     let Some(keeper) = Keeper::living(machine) else {
         let Some(container) = container(home, machine)? else { return Ok(false) };
         let ran = container.status().is_ok_and(is_alive);
@@ -501,8 +515,8 @@ fn ends(pidfd: &OwnedFd, limit: Duration) -> nix::Result<bool> {
 pub fn start(home: &Home, machine: &Machine) -> Result<bool> {
     match status(home, machine)? {
         Status::Running | Status::Paused if Keeper::living(machine).is_some() => return Ok(false),
-        // Its keeper died: another one takes it over.
-        Status::Running | Status::Paused => {}
+        // One whose keeper died gets another.
+        Status::Running | Status::Paused => return crate::keeper::spawn(home, machine).map(|()| false),
         Status::Stopping => {
             // What ends is waited for; its keeper says so by ending.
             if let Some(pidfd) = Keeper::living(machine).and_then(|keeper| pidfd_open(keeper.keeper.pid).ok())

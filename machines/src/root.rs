@@ -63,7 +63,7 @@ pub fn mount(home: &Home, machine: &Machine, definition: &Definition, map: Optio
         state: kept(machine),
         map,
         read_only: definition.disk.read_only,
-        inside: false,
+        inside: true,
     };
     root.mount(&home.images()?, &place).map_err(lift)
 }

@@ -3,12 +3,12 @@
 //! Owns the decision which of both a name means.
 
 use clap::ArgMatches;
-use locule_machines::life;
-use locule_runtime::process::seal;
+use locule_machines::definition::Span;
+use locule_machines::{keeper, life};
 use locule_runtime::{Container, Error, Kind, Result};
 
 use crate::args::Globals;
-use crate::cli::{Verb, given_id, id, switch};
+use crate::cli::{Verb, given_id, id, option, switch, text};
 use crate::commands::machine;
 use crate::out::Out;
 
@@ -22,7 +22,12 @@ is not in the state created.\n\nThe name of a machine that does not run starts t
 process runs; one that runs already is no error. With --foreground this process stays as its keeper.",
     examples: &[("Start web1", "locule start web1")],
     arguments: |command| {
-        command.args([switch("foreground", "Stay as the keeper of the machine until it ends"), id()])
+        command.args([
+            switch("foreground", "Stay as the keeper of the machine until it ends"),
+            switch("wait", "Return when the machine is ready, as boot.ready says").short('w'),
+            option("timeout", "TIME", "With --wait: give up after TIME (90s, 5m); the machine goes on"),
+            id(),
+        ])
     },
     run,
     ..Verb::BASE
@@ -38,14 +43,18 @@ fn run(globals: &Globals, matches: &ArgMatches, _out: &mut Out) -> Result<i32> {
             _ => {}
         }
     }
-    // The keeper makes containers.
-    let seal = if foreground { Some(seal::ensure()?) } else { None };
     let home = machine::home(globals)?;
     let machine = home.find(id)?;
-    match seal {
-        Some(seal) => locule_machines::keeper::run(&home, &machine, seal),
-        None => life::start(&home, &machine).map(|_| 0),
+    if foreground {
+        return keeper::run(&home, &machine, true);
     }
+    life::start(&home, &machine)?;
+    if matches.get_flag("wait") {
+        let limit = text(matches, "timeout")
+            .map(|word| word.parse::<Span>().map_err(|err| Error::invalid(format!("--timeout: {err}"))));
+        keeper::await_ready(&machine, limit.transpose()?.map(|span| span.0))?;
+    }
+    Ok(0)
 }
 
 /// Whether a container is that of a machine.

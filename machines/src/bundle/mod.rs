@@ -16,14 +16,14 @@ use locule_images::manifest::Run;
 use locule_images::rootfs::Map;
 use locule_runtime::rootfs::Root;
 use locule_runtime::spec::{
-    IdMapping, Linux, Mount, Namespace, Process, Resources, Rlimit, Root as SpecRoot, Spec,
+    IdMapping, Linux, Mount, Namespace, Process, Resources, Rlimit, Root as SpecRoot, Spec, TimeOffset,
 };
 
 pub use init::{Init, Kind as InitKind, kind, login, user_of};
 
 use crate::definition::Isolation;
 use crate::state::State;
-use crate::{Definition, Error, Kind, Result, visible};
+use crate::{Definition, Error, Kind, Result};
 
 /// The specification version of the documents.
 const VERSION: &str = "1.2.1";
@@ -159,7 +159,7 @@ pub fn build(input: &Input<'_>) -> Result<(Spec, Init)> {
             uid_mappings: mapping(map),
             gid_mappings: mapping(map),
             namespaces: namespaces(definition, map.is_some(), wiring),
-            time_offsets: if own_clock(definition) { visible::time_offsets() } else { BTreeMap::new() },
+            time_offsets: if own_clock(definition) { clock() } else { BTreeMap::new() },
             sysctl: sysctls(definition, init.kind, wiring),
             resources: Some(resources),
             cgroups_path: Some(input.cgroup.to_owned()),
@@ -196,6 +196,20 @@ fn namespaces(definition: &Definition, user: bool, wiring: Wiring) -> Vec<Namesp
 /// Whether uptime begins with the machine's start.
 fn own_clock(definition: &Definition) -> bool {
     definition.visible != Some(false) && Path::new("/proc/self/ns/time").exists()
+}
+
+/// Offsets that make the clocks begin at zero now.
+fn clock() -> BTreeMap<String, TimeOffset> {
+    use nix::time::{ClockId, clock_gettime};
+    let clocks = [("monotonic", ClockId::CLOCK_MONOTONIC), ("boottime", ClockId::CLOCK_BOOTTIME)];
+    let mut offsets = BTreeMap::new();
+    for (name, clock) in clocks {
+        if let Ok(now) = clock_gettime(clock) {
+            // Seconds alone: the kernel refuses a clock below zero.
+            offsets.insert(name.to_owned(), TimeOffset { secs: -now.tv_sec(), nanosecs: 0 });
+        }
+    }
+    offsets
 }
 
 fn sysctls(definition: &Definition, kind: InitKind, wiring: Wiring) -> BTreeMap<String, String> {
