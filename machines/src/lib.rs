@@ -14,6 +14,7 @@ mod file;
 pub mod generator;
 mod group;
 pub mod home;
+pub mod host;
 pub mod keeper;
 pub mod life;
 pub mod limits;

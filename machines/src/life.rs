@@ -120,8 +120,12 @@ pub fn create(home: &Home, name: &str, definition: &Definition, text: &str) -> R
             Error::new(Kind::Exists, format!("there is a container {name:?}")).hint("choose another name")
         );
     }
-    check(home, definition)?;
-    scrap(home, &machine)?;
+    if let Err(err) = check(home, definition).and_then(|()| scrap(home, &machine)) {
+        if !machine.dir().exists() {
+            let _ = fs::remove_dir_all(machine.run());
+        }
+        return Err(err);
+    }
     let act = || {
         lock::make_private(machine.dir())?;
         let mut state = State::new()?;
@@ -142,6 +146,7 @@ pub fn create(home: &Home, name: &str, definition: &Definition, text: &str) -> R
         Err(err) => {
             // Its own failure would hide the reason; the next call finds what is left.
             let _ = scrap(home, &machine);
+            let _ = fs::remove_dir_all(machine.run());
             Err(err.context(format_args!("making machine {name}")))
         }
     }
@@ -238,7 +243,7 @@ pub fn rename(home: &Home, old: &str, new: &str) -> Result<()> {
     }
     clean(home, &machine)?;
     scrap(home, &other)?;
-    root::renaming(home, &machine, &other)?;
+    let definition = machine.definition()?;
     let doing = || format!("renaming machine {old} to {new}");
     match nix::fcntl::renameat2(
         nix::fcntl::AT_FDCWD,
@@ -251,7 +256,8 @@ pub fn rename(home: &Home, old: &str, new: &str) -> Result<()> {
         done => done.doing(doing)?,
     }
     file::sync_dir(&home.machines())?;
-    root::renamed(home, &machine)?;
+    root::renamed(home, &machine, &other, &definition)?;
+    claims::renamed(home, &other)?;
     let _ = fs::remove_dir_all(machine.run());
     Ok(())
 }
@@ -310,7 +316,7 @@ fn bundle_of(
     wishes: Wishes,
     seal: Seal,
 ) -> Result<Prepared> {
-    let image = root::config(home, machine, &definition.image)?;
+    let image = root::config(home, machine, definition)?;
     let map = if definition.privileged { None } else { state.map };
     root::mount(home, machine, definition, map)?;
     let place = root::place(machine);
@@ -467,7 +473,7 @@ pub fn stop(home: &Home, machine: &Machine, timeout: Option<Duration>) -> Result
 pub fn stop_signal_of(home: &Home, machine: &Machine, container: &Container) -> i32 {
     let definition = machine.definition().unwrap_or_default();
     let wanted = definition.init.stop_signal.clone().or_else(|| {
-        let image = root::config(home, machine, &definition.image).ok()?;
+        let image = root::config(home, machine, &definition).ok()?;
         image.stop_signal
     });
     let program =
@@ -583,4 +589,9 @@ pub fn login(machine: &Machine, user: &str) -> Result<Login> {
     let place = root::place(machine);
     let root = fs::File::open(&place).map(OwnedFd::from).doing(|| format!("opening {}", place.display()))?;
     bundle::login(&Root::new(root), user)
+}
+
+/// Removes the runtime directory of a machine that is none any more.
+pub fn forget_run(machine: &Machine) -> Result<()> {
+    fs::remove_dir_all(machine.run()).doing(|| format!("removing {}", machine.run().display()))
 }

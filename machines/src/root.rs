@@ -6,8 +6,9 @@ use std::path::PathBuf;
 
 use locule_images::host;
 use locule_images::manifest::Run;
-use locule_images::rootfs::{self, Map, Mounted, Rootfs};
+use locule_images::rootfs::Map;
 
+use crate::storage::Storage;
 use crate::{Definition, Home, Machine, Result, lift};
 
 /// Where the root file system is mounted while the machine runs.
@@ -15,42 +16,37 @@ pub fn place(machine: &Machine) -> PathBuf {
     machine.run().join("bundle/rootfs")
 }
 
-fn kept(machine: &Machine) -> PathBuf {
-    machine.dir().join("root")
+fn with<T>(
+    home: &Home,
+    machine: &Machine,
+    definition: &Definition,
+    act: impl FnOnce(&Storage<'_>) -> Result<T>,
+) -> Result<T> {
+    let images = home.images()?;
+    act(&Storage::open(machine.dir(), &definition.disk, &images)?)
 }
 
 /// Makes it; undone on failure.
 pub fn create(home: &Home, machine: &Machine, definition: &Definition, map: Option<Map>) -> Result<()> {
-    // What can fail is found by mounting it once.
-    mount(home, machine, definition, map)?;
-    unmount(home, machine)
+    with(home, machine, definition, |storage| storage.create(&definition.image, map))
 }
 
 /// What the image that it was made from says about running it.
-pub fn config(home: &Home, machine: &Machine, image: &str) -> Result<Run> {
-    let store = home.images()?;
-    // The image's name may mean another one by now.
-    let image = match Mounted::read(&kept(machine)).ok().and_then(|mounted| mounted.record) {
-        Some(record) => store.read_image(&record),
-        None if image == host::NAME => return Ok(Run::default()),
-        None => store.find(image),
-    };
-    Ok(image.map_err(lift)?.config.config.unwrap_or_default())
-}
-
-/// Keeps the image's layers for `new`, which `old` is about to be called.
-pub fn renaming(home: &Home, old: &Machine, new: &Machine) -> Result<()> {
-    let store = home.images()?;
-    if let Some(record) = Mounted::read(&kept(old)).ok().and_then(|mounted| mounted.record) {
-        let image = store.read_image(&record).map_err(lift)?;
-        store.pin(&kept(new), &image.config.rootfs.diff_ids).map_err(lift)?;
+pub fn config(home: &Home, machine: &Machine, definition: &Definition) -> Result<Run> {
+    if let Ok(record) = with(home, machine, definition, |storage| storage.record()) {
+        // The image's name may mean another one by now.
+        return Ok(record.run.unwrap_or_default());
     }
-    Ok(())
+    match definition.image.as_str() {
+        host::NAME => Ok(Run::default()),
+        name => Ok(home.images()?.find(name).map_err(lift)?.config.config.unwrap_or_default()),
+    }
 }
 
-/// Lets those of `old` go.
-pub fn renamed(home: &Home, old: &Machine) -> Result<()> {
-    home.images()?.unpin(&kept(old)).map_err(lift)
+/// Follows another name of the machine's directory.
+pub fn renamed(home: &Home, old: &Machine, new: &Machine, definition: &Definition) -> Result<()> {
+    with(home, new, definition, |storage| storage.renamed())?;
+    home.images()?.unpin(&old.dir().join(crate::storage::ROOT)).map_err(lift)
 }
 
 /// Mounts it for a container with these ids.
@@ -58,33 +54,18 @@ pub fn mount(home: &Home, machine: &Machine, definition: &Definition, map: Optio
     let place = place(machine);
     unmount(home, machine)?;
     crate::lock::make_private(&place)?;
-    let root = Rootfs {
-        image: definition.image.clone(),
-        state: kept(machine),
-        map,
-        read_only: definition.disk.read_only,
-        inside: true,
-    };
-    root.mount(&home.images()?, &place).map_err(lift)
+    with(home, machine, definition, |storage| storage.mount(&place, map))
 }
 
 /// Unmounts it, if it is mounted.
 pub fn unmount(home: &Home, machine: &Machine) -> Result<()> {
-    let place = place(machine);
-    loop {
-        match rootfs::umount(&home.images()?, &place, &kept(machine), true) {
-            Ok(()) => {}
-            Err(_) if !place.exists() => return Ok(()),
-            Err(err) if err.kind() == locule_images::Kind::NotFound => return Ok(()),
-            Err(err) => return Err(lift(err)),
-        }
-    }
+    with(home, machine, &Definition::default(), |storage| storage.unmount(&place(machine)))
 }
 
-/// Removes it.
+/// Removes it with its snapshots.
 pub fn remove(home: &Home, machine: &Machine) -> Result<()> {
     unmount(home, machine)?;
-    rootfs::remove(&home.images()?, &kept(machine)).map_err(lift)
+    with(home, machine, &Definition::default(), |storage| storage.remove())
 }
 
 /// Whether it is mounted.

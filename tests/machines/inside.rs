@@ -1,6 +1,6 @@
 //! What a machine is like from inside: its ids, its rights, its networks.
 
-use crate::lab::Lab;
+use crate::lab::{Lab, until};
 
 #[test]
 fn root_inside_is_nobody_outside() {
@@ -70,7 +70,7 @@ fn rights_are_granted_one_by_one() {
 fn networks_are_as_the_definition_says() {
     let lab = Lab::new();
     let (one, two, none) = (lab.name("one"), lab.name("two"), lab.name("none"));
-    lab.ok(&["launch", "-p", "8080:80", "host", &one, "--", "sleep", "1000"]);
+    lab.ok(&["launch", "-p", "8080:80", "host", &one, "--", "python3", "-m", "http.server", "80"]);
     let address = lab
         .sh(&one, "ip -4 -o addr show dev eth0 | tr -s ' ' | cut -d' ' -f4 | cut -d/ -f1")
         .trim()
@@ -83,8 +83,11 @@ fn networks_are_as_the_definition_says() {
     assert_eq!(lab.sh(&none, "ls /sys/class/net").trim(), "lo");
     assert!(lab.sh(&none, "cat /etc/hosts").contains("localhost"));
     // The host reaches it, and it keeps its address.
-    let output = lab.command("ping", &["-c1", "-W5", &address]).output().unwrap();
-    assert!(output.status.success(), "{output:?}");
+    let reach = format!("exec 3<>/dev/tcp/{address}/80");
+    until("its server", || {
+        let output = lab.command("bash", &["-c", &reach]).output().unwrap();
+        output.status.success().then_some(())
+    });
     lab.ok(&["stop", "--kill", &one]);
     lab.ok(&["launch", "-p", "8080:80", "host", &two, "--", "sleep", "1000"]);
     lab.ok(&["rm", "--force", &two]);
