@@ -302,9 +302,12 @@ pub fn prepare(
     clean(home, machine)?;
     file::remove(&machine.run().join(EXIT))?;
     Store::create_root(home.run(), false)?;
+    let group = Path::new(cgroup::MOUNT).join(wishes.cgroup.trim_start_matches('/'));
     let prepared = bundle_of(home, machine, definition, &state, wishes, seal);
     prepared.inspect_err(|_| {
         let _ = clean(home, machine);
+        // Made for its pressure to be seen; an empty one only can go.
+        let _ = fs::remove_dir(group);
     })
 }
 
@@ -371,7 +374,10 @@ fn bundle_of(
 /// What a system finds in /run/host (systemd.io, container interface).
 fn write_host(dir: &Path, state: &State) -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
-    fs::create_dir_all(dir.join("incoming")).doing(|| format!("making {}", dir.display()))?;
+    // The second is where the keeper's socket is bound.
+    for name in ["incoming", "notify.d"] {
+        fs::create_dir_all(dir.join(name)).doing(|| format!("making {}", dir.display()))?;
+    }
     let readable = |path: &Path, mode| {
         fs::set_permissions(path, fs::Permissions::from_mode(mode))
             .doing(|| format!("making {}", path.display()))
@@ -402,6 +408,8 @@ pub fn clean(home: &Home, machine: &Machine) -> Result<()> {
     if let Ok(store) = Store::open(home.run()) {
         locule_runtime::delete(&store, machine.name(), true)?;
     }
+    // Of a start that was killed before its container was made; an empty one only can go.
+    let _ = fs::remove_dir(Path::new(cgroup::MOUNT).join("locule").join(machine.name()));
     wiring::disconnect(home, machine)?;
     root::unmount(home, machine)
 }
