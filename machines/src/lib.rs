@@ -15,6 +15,7 @@ mod file;
 pub mod generator;
 mod group;
 pub mod home;
+pub mod host;
 pub mod keeper;
 pub mod life;
 pub mod limits;
