@@ -9,7 +9,7 @@ export LOCULE_COMMIT ?= $(shell git describe --always --dirty --abbrev=12 2>/dev
 target  := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 binary  := target/$(target)/release/locule
 
-.PHONY: help run test test-host test-conformance test-bats test-vm bench check miri docs install man uninstall need-build need-test release
+.PHONY: help run test test-host test-conformance test-bats test-vm bench check miri docs install man deb uninstall need-build need-test release
 .PHONY: fuzz fuzz-long need-fuzz soak faults test-vm-long
 
 help: ## List the targets
@@ -92,6 +92,9 @@ install: release ## Install the binary, the manual and the completions below PRE
 	install -D -m 644 completions/locule.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/locule
 	install -D -m 644 completions/_locule $(DESTDIR)$(PREFIX)/share/zsh/vendor-completions/_locule
 	install -D -m 644 completions/locule.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/locule.fish
+
+deb: release ## Build a Debian package: program, units, manual, completions, profiles
+	tools/deb $(binary)
 
 uninstall: ## Remove what install installed
 	rm -rf $(DESTDIR)$(PREFIX)/share/locule/profiles
