@@ -17,7 +17,7 @@ use crate::nft::Nft;
 use crate::nft::element::{Element, Value};
 use crate::nft::schema::{
     LOOPS, PUBLISHED4, PUBLISHED4_ANY, PUBLISHED6, PUBLISHED6_ANY, RECEIVED, ROUTED, SELVES4, SELVES6,
-    SENDERS4, SENDERS6, SENT, Set, UNGUARDED, WALLED, WALLED_PORTS,
+    SENDERS4, SENDERS6, SENT, Set, UNGUARDED, WALLED, WALLED_PORTS, of_pair,
 };
 use crate::record::{Record, Wired};
 use crate::shape;
@@ -283,8 +283,12 @@ fn frames_are_filtered() -> bool {
 pub fn elements(wired: &Wired) -> Vec<Element> {
     let mut elements = Vec::new();
     let name = Value::Ifname(&wired.host);
-    let bridged = wired.kind == Kind::Bridge;
-    if wired.kind == Kind::Routed {
+    let (bridged, routed) = (wired.kind == Kind::Bridge, wired.kind == Kind::Routed);
+    if !bridged && !routed {
+        // Published ports of a CNI network are its plugins' affair.
+        return elements;
+    }
+    if routed {
         elements.push(Element::new(&ROUTED, std::slice::from_ref(&name)));
         elements.push(Element::new(&LOOPS, &[name.clone(), name.clone()]));
         if wired.firewall {
@@ -306,11 +310,10 @@ pub fn elements(wired: &Wired) -> Vec<Element> {
     if bridged && !wired.guard {
         elements.push(Element::new(&UNGUARDED, std::slice::from_ref(&name)));
     }
-    if bridged {
-        // `classes` is at most as many as there are sets.
-        for set in SENT.iter().chain(&RECEIVED).filter(|set| class_of(set) < wired.classes) {
-            elements.push(Element::new(set, std::slice::from_ref(&name)));
-        }
+    // `classes` is at most as many as there are sets.
+    let sets = SENT.iter().chain(&RECEIVED).map(|pair| of_pair(pair, routed));
+    for set in sets.filter(|set| class_of(set) < wired.classes) {
+        elements.push(Element::new(set, std::slice::from_ref(&name)));
     }
     if !wired.ports.is_empty() {
         for address in &wired.addresses {
