@@ -11,8 +11,8 @@ in_ns() { ip netns exec "t-$1" "${@:2}"; }
 namespace() {
     ip netns add "t-$1" && in_ns "$1" ip link set lo up || return
     local reply="echo $1 \"\$SOCAT_PEERADDR\""
-    in_ns "$1" socat TCP6-LISTEN:80,ipv6only=0,reuseaddr,fork "SYSTEM:$reply" 2>/dev/null &
-    in_ns "$1" socat UDP6-RECVFROM:80,ipv6only=0,reuseaddr,fork "SYSTEM:$reply" 2>/dev/null &
+    in_ns "$1" socat TCP6-LISTEN:80,ipv6only=0,reuseaddr,fork "SYSTEM:$reply" >/dev/null 2>&1 &
+    in_ns "$1" socat UDP6-RECVFROM:80,ipv6only=0,reuseaddr,fork "SYSTEM:$reply" >/dev/null 2>&1 &
     eventually listens "$1"
 }
 listens() { [ "$(in_ns "$1" ss -Hltun 'sport = 80' | wc -l)" -ge 2 ]; }
@@ -22,8 +22,8 @@ ask() {
     local to=$3 first=() protocol=${2^^} line=
     [[ $to != *:* ]] || to="[$to]"
     [ "$1" = host ] || first=(ip netns exec "t-$1")
-    # Not a pipe: nobody waits for the end of what has no end in UDP.
-    read -r -t 15 line < <(echo hello | timeout 15 "${first[@]}" socat -t 10 - "$protocol:$to:$4" 2>/dev/null)
+    # Emulation is slow. Not a pipe: nobody waits for the end of what has no end in UDP.
+    read -r -t 60 line < <(echo hello | timeout 60 "${first[@]}" socat -t 55 - "$protocol:$to:$4" 2>/dev/null)
     echo "$line"
 }
 
@@ -58,11 +58,17 @@ outside() {
     CLEANUPS+=("networks_end")
 }
 
-# container NETWORK NAME [OPTION...]: connected; sets IP4 and IP6
+# container WHAT NETWORK NAME [OPTION...]: a check that it is connected; sets IP4 and IP6
 container() {
-    [ -e "/run/netns/t-$2" ] || namespace "$2" || return
-    local got
-    got=$(locule network connect --format json --namespace "/run/netns/t-$2" "${@:3}" "$1" "$2") || return
+    local what=$1 got
+    shift
+    [ -e "/run/netns/t-$2" ] || namespace "$2"
+    IP4='' IP6=''
+    if ! got=$(locule network connect --format json --namespace "/run/netns/t-$2" "${@:3}" "$1" "$2" 2>&1); then
+        not_ok "$what" "$got"
+        return 1
+    fi
+    ok "$what"
     IP4=$(jq -r '[.interfaces[0].addresses[] | select(contains(":") | not)][0] // "" | split("/")[0]' <<<"$got")
     IP6=$(jq -r '[.interfaces[0].addresses[] | select(contains(":"))][0] // "" | split("/")[0]' <<<"$got")
 }

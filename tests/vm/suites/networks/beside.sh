@@ -18,9 +18,9 @@ docker_answers() { [ "$(ask out tcp $HOST 8081)" = docker ]; }
 check "its port is reached from outside" eventually docker_answers
 
 check "a network beside it" locule network create --ipv6 --uplink up0 web
-check "a container with a port" container web one -p 8080:80 -p 8080:80/udp
+container "a container with a port" web one -p 8080:80 -p 8080:80/udp
 one4=$IP4
-check "a neighbour" container web two
+container "a neighbour" web two
 check "the host reaches the port" reaches host one 127.0.0.1 8080
 check "the outside does not, as the guide says" cannot_reach out $HOST 8080
 check "nor does the neighbour reach its neighbour" cannot_reach two "$one4" 80
@@ -36,7 +36,7 @@ check "nobody outside reaches a container unasked" cannot_reach out "$one4" 80
 check "Docker's port is reached as before" eventually docker_answers
 others=$(iptables -S | sort; iptables -t nat -S | sort)
 check "gc" locule network gc
-check "a container comes" container web three -p 8082:80
+container "a container comes" web three -p 8082:80
 check "and goes" locule network disconnect web three
 is "Docker's rules are what they were" "$(iptables -S | sort; iptables -t nat -S | sort)" "$others"
 check "Docker starts again" systemctl restart docker
