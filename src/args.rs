@@ -7,8 +7,10 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
-use clap::{ArgAction, Command};
+use clap::{Arg, ArgAction, Command};
+use locule_machines::{Home, home};
 use locule_runtime::cgroup::Manager as Made;
 use locule_runtime::{Container, Error, Result, Store, contract};
 use nix::errno::Errno;
@@ -32,6 +34,8 @@ pub enum Manager {
 pub struct Globals {
     /// `--root`.
     pub root: Option<PathBuf>,
+    /// `--data`.
+    pub data: Option<PathBuf>,
     /// `--log`.
     pub log: Option<PathBuf>,
     /// `--log-format`.
@@ -62,6 +66,11 @@ impl Globals {
             let Some(flag) = Flag::of(&word) else { return Ok(First::Verb(word)) };
             match flag.name {
                 b"root" => self.root = Some(absolute(flag.value(words)?)?),
+                b"data" => {
+                    let data = absolute(flag.value(words)?)?;
+                    let _ = DATA.set(data.clone());
+                    self.data = Some(data);
+                }
                 b"log" => {
                     self.log = Some(flag.value(words)?.into()).filter(|log: &PathBuf| log != OsStr::new(""))
                 }
@@ -132,6 +141,12 @@ impl Globals {
         }
     }
 
+    /// The machines of this host.
+    pub fn home(&self) -> Result<Home> {
+        let data = data_directory()?.unwrap_or_else(|| PathBuf::from(home::DATA));
+        Ok(Home::new(&data, &self.root().0))
+    }
+
     /// Opens the state root for a verb that makes nothing; `None` where there is none yet.
     pub fn store(&self) -> Result<Option<Store>> {
         match Store::open(&self.root().0) {
@@ -153,6 +168,18 @@ impl Globals {
         // Files below XDG_RUNTIME_DIR may be removed when old, but for those with the sticky
         // bit (XDG base directory specification).
         Store::create_root(&root, sticky)
+    }
+}
+
+/// What `--data` named, also for the verbs of images and networks.
+static DATA: OnceLock<PathBuf> = OnceLock::new();
+
+/// The directory of machines, images and networks that was named, if any was.
+pub fn data_directory() -> Result<Option<PathBuf>> {
+    match (DATA.get(), std::env::var_os("LOCULE_DATA").filter(|data| !data.is_empty())) {
+        (Some(data), _) => Ok(Some(data.clone())),
+        (None, Some(data)) => absolute(data).map(Some),
+        (None, None) => Ok(None),
     }
 }
 
@@ -268,8 +295,15 @@ pub fn rewrite(
     let mut words = words;
     let mut flags = vec![OsString::from(command.get_name())];
     let mut others = Vec::new();
+    // A command that is optional can be told from the words before it by `--` alone.
+    let has_last = command.get_positionals().any(Arg::is_last_set);
+    let mut separated = !has_last;
     while let Some(word) = words.next() {
         if word == "--" {
+            if has_last {
+                flags.append(&mut others);
+                separated = true;
+            }
             others.extend(words);
             break;
         }
@@ -299,7 +333,9 @@ pub fn rewrite(
             None => flags.extend(cluster(command, &flag).ok_or_else(|| flag.unknown())?),
         }
     }
-    flags.push("--".into());
+    if separated {
+        flags.push("--".into());
+    }
     flags.append(&mut others);
     Ok(Rewritten::Words(flags))
 }
@@ -328,7 +364,6 @@ fn cluster(command: &Command, flag: &Flag<'_>) -> Option<Vec<OsString>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::Arg;
 
     fn command() -> Command {
         Command::new("exec")

@@ -19,6 +19,7 @@ use crate::digest::Digest;
 use crate::error::{Context, Error, Kind, Result};
 use crate::host;
 use crate::store::{Record, Store, encode};
+use crate::sys::creds::FileIds;
 use crate::sys::fs::{BENEATH, IN_ROOT, cstring, openat2};
 use crate::sys::{mount, userns};
 use crate::unpack::Options;
@@ -220,13 +221,13 @@ impl Rootfs {
     /// Makes and opens `upper` and `work`, in the mapped tree `above` where there is one.
     fn upper(&self, overlay: &Overlay<'_>, above: Option<&OwnedFd>) -> Result<(OwnedFd, OwnedFd)> {
         let (upper, work) = (overlay.state.join("upper"), overlay.state.join("work"));
+        make_dir(&work)?;
         if !upper.is_dir() {
             // The root directory of what is seen is this one: it takes after the topmost layer's.
             let top = overlay.lowers.first().map_or_else(|| overlay.state.to_owned(), Clone::clone);
             let meta = fs::metadata(&top).doing(|| format!("looking at {}", top.display()))?;
             // Under another name first: an upper directory that is there is whole.
             let part = overlay.state.join("upper.part");
-            make_dir(&work)?;
             make_dir(&part)?;
             use std::os::unix::fs::{MetadataExt, chown};
             let owner = |id: u32| self.upper_map().map_or(id, |map| map.first.saturating_add(id));
@@ -272,14 +273,22 @@ impl Rootfs {
                 set(c"workdir", &by_fd(work))?;
             }
             // What is written above must be whole, so that it can become a layer.
-            set(c"redirect_dir", "off")?;
             set(c"metacopy", "off")?;
             set(c"index", "off")?;
             if Options::here().userxattr {
+                // With user.* attributes the kernel takes no other word, which here means the same.
+                set(c"redirect_dir", "nofollow")?;
                 mount::set_flag(&ctx, c"userxattr")?;
+            } else {
+                set(c"redirect_dir", "off")?;
             }
             let attrs = if self.map.is_some() { mount::NODEV } else { 0 };
             let attrs = if upper.is_none() { attrs | mount::RDONLY } else { attrs };
+            // Who makes the mount makes files in a mapped upper directory, and needs an id there.
+            let _owner = match self.map.filter(|_| self.inside) {
+                Some(map) => Some(FileIds::of(map.first)?),
+                None => None,
+            };
             mount::create(&ctx, attrs)
         };
         configure().map_err(|errno| {

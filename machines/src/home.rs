@@ -4,6 +4,9 @@
 
 use std::path::{Path, PathBuf};
 
+use locule_images::Store;
+use locule_netns::Networks;
+
 use crate::{Definition, Error, Kind, Result};
 
 /// Where machines, images and networks are kept, by default.
@@ -44,12 +47,35 @@ impl Home {
         &self.run
     }
 
+    /// The directory of the machines.
+    pub fn machines(&self) -> PathBuf {
+        self.data.join("machines")
+    }
+
+    /// The images that machines are made from.
+    pub fn images(&self) -> Result<Store> {
+        Store::open(&self.data.join("images")).map_err(crate::lift)
+    }
+
+    /// The networks that machines are on.
+    pub fn networks(&self) -> Result<Networks> {
+        Networks::open(&self.data.join("networks"), &self.run.join(".networks")).map_err(crate::lift)
+    }
+
+    /// Names of all machines, sorted.
+    pub fn list(&self) -> Result<Vec<String>> {
+        let dir = self.machines();
+        let mut names = crate::claims::names(&dir)?;
+        names.retain(|name| dir.join(name).join(crate::definition::FILE).is_file());
+        Ok(names)
+    }
+
     /// The machine called `name`, whether or not it is there.
     pub fn machine(&self, name: &str) -> Result<Machine> {
         check_name(name)?;
         Ok(Machine {
             name: name.to_owned(),
-            dir: self.data.join("machines").join(name),
+            dir: self.machines().join(name),
             // The leading dot keeps it out of the list of containers.
             run: self.run.join(".machines").join(name),
         })
@@ -58,7 +84,7 @@ impl Home {
     /// The machine called `name`, which must be there.
     pub fn find(&self, name: &str) -> Result<Machine> {
         let machine = self.machine(name)?;
-        if !machine.dir.join(crate::definition::FILE).is_file() {
+        if !machine.exists() {
             return Err(Error::new(Kind::NotFound, format!("no machine {name:?}: locule ls lists them")));
         }
         Ok(machine)
@@ -79,6 +105,11 @@ impl Machine {
     /// Its directory of this boot: the bundle, the keeper's socket, how it last ended.
     pub fn run(&self) -> &Path {
         &self.run
+    }
+
+    /// Whether it is there: its definition is what comes last and goes first.
+    pub fn exists(&self) -> bool {
+        self.dir.join(crate::definition::FILE).is_file()
     }
 
     /// Its definition.

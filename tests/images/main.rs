@@ -6,6 +6,7 @@
 mod archives;
 mod build;
 mod faults;
+mod mapped;
 mod registry;
 mod rootfs;
 mod rootless;
@@ -180,7 +181,7 @@ impl DockerRegistry {
         let mut file = fs::File::create(&config).unwrap();
         writeln!(
             file,
-            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \"127.0.0.1:{port}\"}}\n{more}",
+            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp:\n  addr: \"127.0.0.1:{port}\"\n{more}",
             lane.text("registry")
         )
         .unwrap();

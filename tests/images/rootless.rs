@@ -114,7 +114,7 @@ fn a_users_images_keep_their_owners() {
          locule image mount app:1 rootfs; stat -c '%u:%g' rootfs/own; rm -r rootfs/etc; mkdir rootfs/etc
          echo mine >rootfs/etc/motd
          locule image commit rootfs app:2 >/dev/null; locule image umount rootfs
-         locule image mount app:2 rootfs; ls rootfs/etc; stat -c '%u:%g' rootfs/own",
+         locule image mount app:2 rootfs; ls rootfs/etc; stat -c '%u:%g' rootfs/own; locule image umount rootfs",
     );
     assert_eq!(seen, "7:8\n0:0\n33:33\nmotd\n33:33\n");
     assert_eq!(fs::read_to_string(user.lane.path("tree/etc/motd")).unwrap(), "tree");

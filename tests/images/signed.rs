@@ -1,9 +1,8 @@
-//! Signatures: cosign's form in a real registry, a policy that demands them, skopeo as the judge.
+//! Signatures: cosign's form in a real registry, and policies that demand them.
 
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::PathBuf;
 
 use locule_images::Digest;
 use serde_json::{Value, json};
@@ -47,11 +46,11 @@ fn upload(host: &str, kind: &str, bytes: &[u8]) -> Value {
     json!({"mediaType": kind, "digest": digest, "size": bytes.len()})
 }
 
-/// Signs `digest` in the repository `app` as cosign does: a payload, and beside it the signature.
-fn sign(lane: &Lane, host: &str, digest: &str, signed: &str, private: &str) {
+/// Puts a signature of `signed` under `name` where those of `digest` are looked for, as cosign does.
+fn sign(lane: &Lane, host: &str, digest: &str, signed: &str, name: &str, private: &str) {
     let payload = json!({
         "critical": {
-            "identity": {"docker-reference": format!("{host}/app")},
+            "identity": {"docker-reference": format!("{host}/{name}")},
             "image": {"docker-manifest-digest": signed},
             "type": "cosign container image signature"
         },
@@ -98,14 +97,6 @@ fn only_what_the_right_key_signed_is_taken() {
     let lane = Lane::new();
     let (right, right_public) = keys(&lane, "right");
     let (wrong, wrong_public) = keys(&lane, "wrong");
-    // Where skopeo shall look for signatures: beside the image.
-    let attachments = PathBuf::from("home/.config/containers/registries.d");
-    fs::create_dir_all(lane.path(attachments.to_str().unwrap())).unwrap();
-    fs::write(
-        lane.path(attachments.join("all.yaml").to_str().unwrap()),
-        "default-docker:\n  use-sigstore-attachments: true\n",
-    )
-    .unwrap();
     let pull = |public: &str| -> Vec<String> {
         ["pull", "--tries", "1", "--policy", &policy(&lane, host, public), &name].map(str::to_owned).to_vec()
     };
@@ -113,25 +104,37 @@ fn only_what_the_right_key_signed_is_taken() {
         let words = pull(public);
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let told = lane.refused(&words, &["verifying the signatures of", why]);
-        assert!(!told.contains("level=fatal"), "{told}");
+        assert!(told.contains(&digest), "{told}");
         assert_eq!(lane.contents(), [""; 0], "something of an image that was refused is there");
     };
 
-    refused(&right_public, "signature");
-    sign(&lane, host, &digest, &digest, &wrong);
-    refused(&right_public, "signature");
-    // A good signature, of something else.
+    refused(&right_public, "there is no signature");
+    sign(&lane, host, &digest, &digest, "app:1", &wrong);
+    refused(&right_public, "no signature is by a key");
+    // Good signatures, of something else.
     let other = Digest::of(b"other").to_string();
-    sign(&lane, host, &digest, &other, &right);
-    refused(&right_public, "signature");
-    sign(&lane, host, &digest, &digest, &right);
-    refused(&wrong_public, "signature");
+    sign(&lane, host, &digest, &other, "app:1", &right);
+    refused(&right_public, "of another image");
+    sign(&lane, host, &digest, &digest, "app:2", &right);
+    refused(&right_public, "for the name");
+    sign(&lane, host, &digest, &digest, "app:1", &right);
+    refused(&wrong_public, "no signature is by a key");
     let words = pull(&right_public);
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     assert_eq!(lane.ok(&words), format!("{name}\n"));
     assert_eq!(lane.json(&["inspect", &name])["digest"], digest.as_str());
+
+    // What is more than keys is for skopeo to judge, which knows of no certificates here.
+    let demand = |rule: Value| {
+        let policy = json!({"default": [rule]});
+        fs::write(lane.path("policy.json"), policy.to_string()).unwrap();
+        lane.text("policy.json")
+    };
+    let path = demand(json!({"type": "signedBy", "keyType": "GPGKeys", "keyPath": "/dev/null"}));
+    lane.refused(&["pull", "--policy", &path, &name], &["with skopeo", "signature"]);
     // Without the judge, a demand that nobody can check is a refusal.
-    let output = lane.command(&words).env("PATH", "/nonexistent").output().unwrap();
+    let output =
+        lane.command(&["pull", "--policy", &path, &name]).env("PATH", "/nonexistent").output().unwrap();
     let told = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && told.contains("install skopeo"), "{told}");
 }

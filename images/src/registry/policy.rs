@@ -1,8 +1,8 @@
 //! policy.json: what may be taken at all.
 //!
 //! Owns the reading of containers-policy.json(5): the most special scope counts. `reject` and
-//! `insecureAcceptAnything` are decided here; what demands signatures is left to skopeo, which
-//! verifies them, and refused where it is not installed.
+//! `insecureAcceptAnything` are decided here, signatures by keys in `sigstore`; what demands other
+//! signatures is left to skopeo, which verifies them, and refused where it is not installed.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -11,6 +11,7 @@ use std::process::{Command, Stdio};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::sigstore;
 use crate::error::{Context, Error, Kind, Result};
 use crate::reference::Reference;
 use crate::store::Store;
@@ -20,6 +21,15 @@ struct Document {
     default: Vec<Value>,
     #[serde(default)]
     transports: HashMap<String, HashMap<String, Vec<Value>>>,
+}
+
+/// What signatures must fulfil: all of it.
+#[derive(Debug, Clone, Default)]
+pub struct Demands {
+    /// Signatures by keys.
+    pub keys: Vec<sigstore::Rule>,
+    /// Something that skopeo must judge.
+    pub skopeo: bool,
 }
 
 /// The policy of this machine or user.
@@ -49,22 +59,26 @@ impl Policy {
         Ok(Policy { path: Some(path), document: Some(document) })
     }
 
-    /// Fails unless `reference` may be taken; whether its signatures must be verified first.
-    pub fn check(&self, reference: &Reference) -> Result<bool> {
-        let (Some(document), Some(path)) = (&self.document, &self.path) else { return Ok(false) };
+    /// Fails unless `reference` may be taken; gives what its signatures must fulfil first.
+    pub fn check(&self, reference: &Reference) -> Result<Demands> {
+        let mut demands = Demands::default();
+        let (Some(document), Some(path)) = (&self.document, &self.path) else { return Ok(demands) };
         let rules = document.rules(reference);
         let place = || format!("{} ({})", reference, path.display());
         if rules.is_empty() {
             return Err(Error::new(Kind::Denied, format!("the policy has an empty rule for {}", place())));
         }
-        let mut signed = false;
         for rule in rules {
             match rule.get("type").and_then(Value::as_str) {
                 Some("insecureAcceptAnything") => {}
                 Some("reject") => {
                     return Err(Error::new(Kind::Denied, format!("the policy rejects {}", place())));
                 }
-                Some("signedBy" | "sigstoreSigned") => signed = true,
+                Some("sigstoreSigned") => match sigstore::Rule::read(rule) {
+                    Some(rule) => demands.keys.push(rule),
+                    None => demands.skopeo = true,
+                },
+                Some("signedBy") => demands.skopeo = true,
                 other => {
                     let kind = other.unwrap_or("none");
                     return Err(Error::new(
@@ -74,11 +88,11 @@ impl Policy {
                 }
             }
         }
-        Ok(signed)
+        Ok(demands)
     }
 
-    /// Verifies the signatures of `reference`, which must be pinned to what will be taken.
-    pub fn verify(&self, reference: &Reference, store: &Store, auth_file: Option<&Path>) -> Result<()> {
+    /// Has skopeo verify `reference`, which must be pinned to what will be taken, by the whole policy.
+    pub fn by_skopeo(&self, reference: &Reference, store: &Store, auth_file: Option<&Path>) -> Result<()> {
         self.path.as_deref().map_or(Ok(()), |path| by_skopeo(reference, path, store, auth_file))
     }
 }

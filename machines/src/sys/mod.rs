@@ -2,5 +2,6 @@
 #![allow(unsafe_code, reason = "this is where the system calls are")]
 
 pub mod files;
+pub mod guard;
 pub mod loops;
 pub mod quota;

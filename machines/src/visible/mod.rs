@@ -6,7 +6,7 @@
 //! ```text
 //! static   cpuinfo, cpu/online          written at start and by `set`; nobody serves them
 //! kernel   /proc/pressure               the control group's own files, bound
-//!          uptime, btime, start times   a time namespace (`time_offsets`)
+//!          uptime, start times          a time namespace
 //! live     meminfo, stat, loadavg, …    the keeper is asked before a reader gets them (fanotify's FAN_ACCESS_PERM)
 //!                                       and writes them anew, at most every 100 ms each; the kernel drops the
 //!                                       question with the keeper, and the last text stands
@@ -18,15 +18,15 @@
 mod measure;
 mod texts;
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use locule_runtime::spec::{Mount, TimeOffset};
+use locule_runtime::spec::Mount;
 use nix::errno::Errno;
+use nix::fcntl::AT_FDCWD;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::fanotify::{
     EventFFlags, Fanotify, FanotifyResponse, InitFlags, MarkFlags, MaskFlags, Response,
@@ -51,7 +51,7 @@ const CPUINFO: &str = "cpuinfo";
 const ONLINE: &str = "online";
 const STARTED: &str = "started";
 
-/// The files of one machine, served.
+/// Serves the files of one machine.
 #[derive(Debug)]
 pub struct View {
     dir: PathBuf,
@@ -130,65 +130,22 @@ pub fn visible_cpus(definition: &Definition, host: u32) -> u32 {
     [cpu.count, set, quota].into_iter().flatten().fold(host, u32::min).max(1)
 }
 
-/// `linux.timeOffsets` that let the clocks of a machine that starts now begin at zero; with a time namespace.
-pub fn time_offsets() -> BTreeMap<String, TimeOffset> {
-    let zero = |clock| {
-        let now = nix::time::clock_gettime(clock).map_or(Duration::ZERO, Duration::from);
-        // Nanoseconds count forwards from the second before.
-        match now.subsec_nanos() {
-            0 => TimeOffset { secs: -(now.as_secs() as i64), nanosecs: 0 },
-            nanos => TimeOffset { secs: -(now.as_secs() as i64) - 1, nanosecs: 1_000_000_000 - nanos },
-        }
-    };
-    BTreeMap::from([
-        ("boottime".into(), zero(nix::time::ClockId::CLOCK_BOOTTIME)),
-        ("monotonic".into(), zero(nix::time::ClockId::CLOCK_MONOTONIC)),
-    ])
-}
-
-/// The mounts that let a machine make containers of its own: the kernel refuses a new procfs or sysfs in a user
-/// namespace ("mount too revealing") unless one without anything mounted over it can be seen.
-pub fn nesting_mounts() -> Vec<Mount> {
-    let mount = |kind: &str, options: &[&str]| Mount {
-        destination: format!("/dev/.locule/{kind}").into(),
-        kind: Some(kind.into()),
-        source: Some(kind.into()),
-        options: options.iter().map(ToString::to_string).collect(),
-        ..Mount::default()
-    };
-    let plain = ["nosuid", "noexec", "nodev"];
-    vec![mount("proc", &plain), mount("sysfs", &plain)]
-}
-
-/// Whether the kernel has time namespaces.
-pub fn has_time_namespaces() -> bool {
+/// Whether the kernel has time namespaces, which tell the time since the start without anybody's help.
+fn has_time_namespaces() -> bool {
     Path::new("/proc/self/ns/time").exists()
 }
 
 impl View {
-    /// Begins to serve the files in `dir`; `None` where the machine has none. By the machine's keeper.
-    pub fn open(dir: &Path, group: &Path) -> Result<Option<View>> {
-        let doing = || format!("opening the files in {}", dir.display());
-        let started = match std::fs::read_to_string(dir.join(STARTED)) {
-            Ok(text) => text.trim().parse().map(Duration::from_nanos).doing_parse(doing)?,
-            Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            other => other.map(|_| Duration::ZERO).doing(doing)?,
-        };
-        let mut files = Vec::new();
-        for live in kinds() {
-            let file = match File::options().write(true).open(dir.join(live.name())) {
-                Err(err) if err.kind() == std::io::ErrorKind::NotFound => continue,
-                other => other.doing(doing)?,
-            };
-            let about = file.metadata().doing(doing)?;
-            files.push(Served { live, file, inode: about.ino(), len: about.len(), written: None });
-        }
-        let readers = match readers(dir, &files) {
+    /// One for the machine whose files are in `dir`, now or later. By the machine's keeper, while it still has
+    /// CAP_SYS_ADMIN; nothing else here needs a capability.
+    pub fn new(dir: &Path) -> Result<View> {
+        let doing = || format!("watching {}", dir.display());
+        let readers = match readers() {
             Ok(readers) => Some(readers),
             Err(errno) => {
                 locule_runtime::warn::warn(format!(
-                    "watching {}: {}: the files are written every {} s instead of when they are read",
-                    dir.display(),
+                    "{}: {}: they are written every {} s instead of when they are read",
+                    doing(),
                     errno.desc(),
                     SAMPLE.as_secs()
                 ));
@@ -203,20 +160,49 @@ impl View {
         if let Some(readers) = &readers {
             poll.add(readers, event(1)).doing(doing)?;
         }
-        let mut view = View {
+        Ok(View {
             dir: dir.to_owned(),
             poll,
+            readers,
             timer,
             ticking: false,
             asked_for_load: Instant::now(),
-            measure: Measure::new(group, started, cpus(dir)),
-            readers,
-            files,
+            files: Vec::new(),
+            measure: Measure::new(Path::new(""), Duration::ZERO, 1),
+        })
+    }
+
+    /// Begins to serve: the machine runs in the control group `group`, just started, started again, or found. Nothing
+    /// is done for a machine without such files.
+    pub fn begin(&mut self, group: &Path) -> Result<()> {
+        let dir = self.dir.clone();
+        let doing = || format!("opening the files in {}", dir.display());
+        self.files.clear();
+        let started = match std::fs::read_to_string(dir.join(STARTED)) {
+            Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            other => other.doing(doing)?,
         };
-        if view.readers.is_none() {
-            view.tick(true).doing(doing)?;
+        let started = started.trim().parse().map(Duration::from_nanos).map_err(|err| {
+            Error::new(Kind::System, format!("reading {}: {err}", dir.join(STARTED).display()))
+        })?;
+        self.measure = Measure::new(group, started, cpus(&dir));
+        for live in kinds() {
+            let path = dir.join(live.name());
+            let file = match File::options().write(true).custom_flags(libc::O_NOFOLLOW).open(&path) {
+                Err(err) if err.kind() == std::io::ErrorKind::NotFound => continue,
+                other => other.doing(doing)?,
+            };
+            let about = file.metadata().doing(doing)?;
+            if let Some(readers) = &self.readers {
+                let mask = MaskFlags::FAN_ACCESS_PERM;
+                readers.mark(MarkFlags::FAN_MARK_ADD, mask, AT_FDCWD, Some(&path)).doing(doing)?;
+            }
+            self.files.push(Served { live, file, inode: about.ino(), len: about.len(), written: None });
         }
-        Ok(Some(view))
+        match &self.readers {
+            Some(_) => Ok(()),
+            None => self.tick(true).doing(doing),
+        }
     }
 
     /// Readable when there is something to [`serve`](View::serve).
@@ -308,22 +294,17 @@ impl View {
     }
 }
 
-/// A group that is asked before each of `files` is read.
-fn readers(dir: &Path, files: &[Served]) -> nix::Result<Fanotify> {
+/// A group that is asked before files are read.
+fn readers() -> nix::Result<Fanotify> {
     let new = || {
         let flags = InitFlags::FAN_CLASS_CONTENT | InitFlags::FAN_NONBLOCK | InitFlags::FAN_CLOEXEC;
         Fanotify::init(flags, EventFFlags::O_RDONLY | EventFFlags::O_CLOEXEC)
     };
-    let group = match new() {
+    match new() {
         // Every machine has a group, and a host allows 128 unless somebody said otherwise.
-        Err(Errno::EMFILE) if raise_limit() => new()?,
-        other => other?,
-    };
-    for file in files {
-        let at = dir.join(file.live.name());
-        group.mark(MarkFlags::FAN_MARK_ADD, MaskFlags::FAN_ACCESS_PERM, nix::fcntl::AT_FDCWD, Some(&at))?;
+        Err(Errno::EMFILE) if raise_limit() => new(),
+        other => other,
     }
-    Ok(group)
 }
 
 fn raise_limit() -> bool {
@@ -347,7 +328,7 @@ fn cpus(dir: &Path) -> u32 {
 fn write(path: &Path, text: &str) -> Result<()> {
     let doing = || format!("writing {}", path.display());
     let mut options = File::options();
-    options.write(true).create(true).truncate(false).mode(0o444).custom_flags(libc::O_NOFOLLOW);
+    options.write(true).create(true).truncate(false).mode(0o644).custom_flags(libc::O_NOFOLLOW);
     let file = options.open(path).doing(doing)?;
     file.write_all_at(text.as_bytes(), 0).doing(doing)?;
     file.set_len(text.len() as u64).doing(doing)
@@ -361,17 +342,6 @@ fn bind(source: &Path, target: &str) -> Mount {
         source: Some(source.to_owned()),
         options: options.iter().map(ToString::to_string).collect(),
         ..Mount::default()
-    }
-}
-
-/// Names what was read when it is no number.
-trait DoingParse<T> {
-    fn doing_parse(self, doing: impl FnOnce() -> String) -> Result<T>;
-}
-
-impl<T> DoingParse<T> for std::result::Result<T, std::num::ParseIntError> {
-    fn doing_parse(self, doing: impl FnOnce() -> String) -> Result<T> {
-        self.map_err(|err| Error::new(Kind::System, format!("{}: {err}", doing())))
     }
 }
 
@@ -394,22 +364,12 @@ mod tests {
     }
 
     #[test]
-    fn offsets_reach_back_to_boot() {
-        let now = measure::now();
-        let offset = time_offsets()["boottime"];
-        let back = i128::from(offset.secs) * 1_000_000_000 + i128::from(offset.nanosecs);
-        let after = measure::now();
-        assert!(-back >= now.as_nanos() as i128 && -back <= after.as_nanos() as i128, "{back}");
-        assert!(offset.nanosecs < 1_000_000_000);
-    }
-
-    #[test]
     fn without_a_view_nothing_is_made() {
         let dir = tempfile::tempdir().unwrap();
         let view = dir.path().join("view");
         let hidden = Definition { visible: Some(false), ..Definition::default() };
         assert!(prepare(&view, &hidden, &dir.path().join("group")).unwrap().is_empty());
         assert!(!view.exists());
-        assert!(View::open(&view, dir.path()).unwrap().is_none());
+        View::new(&view).unwrap().begin(dir.path()).unwrap();
     }
 }

@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag};
 
 use super::userns;
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, Kind, Result};
 use crate::plan::Plan;
 use crate::plan::mounts::{DeviceNode, MountOp, What};
 use crate::plan::namespaces::{MOUNT, USER};
@@ -64,6 +64,39 @@ pub fn prepare(plan: &Plan) -> Result<Option<Prepared>> {
 /// Opens all sources of `plan` in the container's new mount namespace, before init becomes root there.
 pub fn prepare_inside(plan: &Plan) -> Result<Prepared> {
     with_root(plan, open_root(plan)?)
+}
+
+impl Prepared {
+    /// Maps the ids of the opened sources by the user namespace of init, whose maps are written by now.
+    pub fn map_by(&self, plan: &Plan, init: i32) -> Result<()> {
+        for (op, source) in plan.mounts.iter().zip(&self.sources) {
+            if let (Some(idmap), Some(source)) = (&op.idmap, source)
+                && idmap.maps.is_none()
+            {
+                map_ids(&source.mount, idmap.recursive, &userns::of(init)?)
+                    .map_err(|err| err.context(format_args!("mounting on {}", op.destination.display())))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether init will ask for id maps of what it opens itself ([`Prepared::map_for`]).
+    pub fn maps_later(&self, plan: &Plan) -> bool {
+        plan.mounts.iter().zip(&self.sources).any(|(op, source)| op.idmap.is_some() && source.is_none())
+    }
+
+    /// Maps the ids of `mount`, the source of the plan's mount number `at`, which init has opened in its root.
+    pub fn map_for(&self, plan: &Plan, at: usize, mount: &OwnedFd, init: i32) -> Result<()> {
+        let op = plan.mounts.get(at).and_then(|op| Some((op, op.idmap.as_ref()?)));
+        let Some((op, idmap)) = op else {
+            return Err(Error::new(Kind::System, "init asks for the id maps of a mount that has none"));
+        };
+        let mapped = match self.maps.get(at).and_then(Option::as_ref) {
+            Some(maps) => map_ids(mount, idmap.recursive, maps),
+            None => map_ids(mount, idmap.recursive, &userns::of(init)?),
+        };
+        mapped.map_err(|err| err.context(format_args!("mounting on {}", op.destination.display())))
+    }
 }
 
 /// Adds one more mount behind those of the plan; its source is opened now if the others are.

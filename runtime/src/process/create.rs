@@ -14,7 +14,7 @@ use super::channel::{Channel, Message};
 use super::init::{self, Handover};
 use super::notify::Notify;
 use super::seal::Seal;
-use super::{hooks, notify, outside, userns};
+use super::{hooks, notify, outside};
 use crate::attrs::{netdev, rdt, rlimits};
 use crate::cgroup::{self, Cgroup, Limits, Location, Manager, Purpose};
 use crate::container::Container;
@@ -286,8 +286,10 @@ impl Attempt<'_> {
             || !plan.net_devices.is_empty()
             || plan.rdt.is_some()
             || matches!(self.outside.location.manager, Manager::Systemd { .. });
-        let handshakes =
-            self.then == Then::Wait || self.request.pid_file.is_some() || plan.has_creating_hooks();
+        let handshakes = self.then == Then::Wait
+            || self.request.pid_file.is_some()
+            || plan.has_creating_hooks()
+            || outside.prepared.as_ref().is_some_and(|prepared| prepared.maps_later(plan));
         // The dearest namespace; with the others in one clone3 it would come before everything else.
         let may = plan.namespaces.makes(NETWORK) && !waits && !plan.needs_step_between();
         let own_network = if may { return_ticket("net", NETWORK)? } else { None };
@@ -388,7 +390,9 @@ impl Attempt<'_> {
                     let _ = ours.send(&Message::HooksDone);
                 }
                 Some(Message::MapIds(at, mount)) => {
-                    self.map_mount(pid, at as usize, &mount)?;
+                    if let Some(prepared) = &self.outside.prepared {
+                        prepared.map_for(plan, at as usize, &mount, pid)?;
+                    }
                     ours.tell(&Message::Go)?;
                 }
                 Some(Message::Filter(fd)) => self.send_filter(&state, pid, &fd)?,
@@ -427,30 +431,7 @@ impl Attempt<'_> {
         let dir = openat2(AT_FDCWD, format!("/proc/{pid}"), OFlag::O_PATH | OFlag::O_DIRECTORY, 0, 0)
             .doing(doing)?;
         maps.apply(&dir, pid)?;
-        let sources = self.outside.prepared.iter().flat_map(|prepared| &prepared.sources);
-        for (op, source) in plan.mounts.iter().zip(sources) {
-            if let (Some(idmap), Some(source)) = (&op.idmap, source)
-                && idmap.maps.is_none()
-            {
-                binds::map_ids(&source.mount, idmap.recursive, &userns::of(pid)?)
-                    .map_err(|err| err.context(format_args!("mounting on {}", op.destination.display())))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Maps the ids of a source that lies in the container's own root, which init has opened.
-    fn map_mount(&self, pid: i32, at: usize, mount: &OwnedFd) -> Result<()> {
-        let op = self.outside.plan.mounts.get(at);
-        let Some((op, idmap)) = op.and_then(|op| Some((op, op.idmap.as_ref()?))) else {
-            return Err(Error::new(Kind::System, "init asks for the id maps of a mount that has none"));
-        };
-        let own = self.outside.prepared.as_ref().and_then(|prepared| prepared.maps.get(at)?.as_ref());
-        let mapped = match own {
-            Some(maps) => binds::map_ids(mount, idmap.recursive, maps),
-            None => binds::map_ids(mount, idmap.recursive, &userns::of(pid)?),
-        };
-        mapped.map_err(|err| err.context(format_args!("mounting on {}", op.destination.display())))
+        self.outside.prepared.as_ref().map_or(Ok(()), |prepared| prepared.map_by(plan, pid))
     }
 
     /// Hands the filter's notification descriptor to its listener (config-linux.md, containerProcessState).

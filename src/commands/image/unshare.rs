@@ -33,13 +33,12 @@ the command.",
                 .value_name("command")
                 .action(ArgAction::Append)
                 .num_args(0..)
-                .trailing_var_arg(true)
-                .allow_hyphen_values(true)
                 .value_parser(value_parser!(OsString))
                 .help("The program and its arguments (default: $SHELL)"),
         ])
     },
     run,
+    ends_at_id: true,
     ..Verb::BASE
 };
 
