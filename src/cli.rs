@@ -128,6 +128,19 @@ pub const VERBS: &[&Verb] = &[
     &commands::image::commit::VERB,
     &commands::image::prune::VERB,
     &commands::image::verify::VERB,
+    &commands::machine::launch::VERB,
+    &commands::machine::ls::VERB,
+    &commands::machine::enter::VERB,
+    &commands::machine::stop::VERB,
+    &commands::machine::restart::VERB,
+    &commands::machine::rename::VERB,
+    &commands::machine::rm::VERB,
+    &commands::machine::repair::VERB,
+    &commands::console::VERB,
+    &commands::logs::VERB,
+    &commands::keeper::VERB,
+    &commands::stats::VERB,
+    &commands::top::VERB,
     &commands::help::VERB,
 ];
 
@@ -144,6 +157,11 @@ pub fn global_arguments() -> Vec<Arg> {
             "root",
             "DIR",
             "Directory of the containers' state, on a tmpfs (default: /run/locule, or $XDG_RUNTIME_DIR/locule for a user)",
+        ),
+        option(
+            "data",
+            "DIR",
+            "Directory of machines, images and networks (default: $LOCULE_DATA, or /var/lib/locule)",
         ),
         option("log", "FILE", "Append errors and warnings to FILE; errors go to standard error as well"),
         option("log-format", "FORMAT", "Form of the log's records")

@@ -17,10 +17,10 @@ use crate::cli::{self, VERBS, Verb};
 const EXIT_STATUS: &[(&str, &str)] = &[
     ("0", "The call succeeded; for a foreground run or exec, the program did."),
     ("1", "The call failed, or the command line was not understood. Nothing of a failed create is left."),
-    ("126", "run and exec: the program was found and cannot be executed."),
-    ("127", "run and exec: the program was not found."),
+    ("126", "run: the program was found and cannot be executed."),
+    ("127", "run: the program was not found."),
     ("128+n", "run and exec in the foreground: signal n ended the program."),
-    ("255", "exec: the program was not started for any other reason."),
+    ("255", "exec: the program was not started, whatever the reason."),
     ("other", "run and exec in the foreground: the program's own exit code."),
 ];
 
@@ -139,7 +139,7 @@ fn page(verb: &Verb) -> String {
         text.push_str(&options(verb.command(), "OPTIONS"));
     }
     let mut rest = Roff::new();
-    if verb.becomes_workload {
+    if verb.becomes_workload || verb.failure != Verb::BASE.failure {
         section(&mut rest, "EXIT STATUS");
         terms(&mut rest, EXIT_STATUS);
     }

@@ -16,8 +16,10 @@ mod docs;
 #[cfg(all(not(test), early_seal))]
 mod entry;
 mod log;
+mod openmetrics;
 mod out;
-mod signals;
+mod table;
+mod usage;
 
 use std::fs::OpenOptions;
 use std::os::fd::{AsFd, AsRawFd, IntoRawFd};

@@ -38,12 +38,14 @@ pub const EXIT_NOT_EXECUTABLE: i32 = 126;
 /// Exit code for a program that is not there.
 pub const EXIT_NOT_FOUND: i32 = 127;
 
-/// Exit code of a failed `exec`, apart from any code that a program in a container would choose (as runc).
+/// Exit code of a failed `exec`, whatever failed: as runc-exec(8) has it, it cannot be taken for the program's own.
+///
+/// CRI-O hands it to its client; conmon, the shim and dockerd make 126 and 127 of the text.
 pub const EXIT_NO_EXEC: i32 = 255;
 
 /// The exit code for an error of `kind`; `for_workload` where the call's code stands for a program's.
 ///
-/// CRI-O, buildah and BuildKit pass it on; conmon, the shim and dockerd go by the text instead.
+/// buildah and BuildKit pass it on; conmon, the shim and dockerd go by the text instead.
 pub fn exit_code(kind: Kind, for_workload: bool, otherwise: i32) -> i32 {
     match kind {
         Kind::CommandNotFound if for_workload => EXIT_NOT_FOUND,

@@ -26,7 +26,8 @@ pub const VERB: Verb = Verb {
 the options change; without --tty it has no terminal. With --process the process is that of a JSON file in the \
 form of config.json's process, and options change that. What follows the name belongs to the command.
 
-In the foreground locule exec lasts as long as the program and exits with its status.",
+In the foreground locule exec lasts as long as the program and exits with its status; 255 says that it could not be \
+started, whatever the reason.",
     examples: &[
         ("A shell in web1", "locule exec --tty web1 /bin/sh"),
         ("Another user, one more variable", "locule exec --user 33:33 --env DEBUG=1 web1 id"),
@@ -72,7 +73,6 @@ In the foreground locule exec lasts as long as the program and exits with its st
     },
     run,
     failure: contract::EXIT_NO_EXEC,
-    becomes_workload: true,
     ends_at_id: true,
     ..Verb::BASE
 };

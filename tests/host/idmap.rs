@@ -129,3 +129,44 @@ fn a_place_in_the_root_by_maps_of_the_mount() {
     );
     assert_eq!(bundle.run().ok(), "100005 100006\n5 6");
 }
+
+/// Nobody inside may map ids of the host's file systems: the creator does it.
+#[test]
+fn a_place_in_the_root_in_a_user_namespace() {
+    for (options, meant) in [
+        (&["rbind"][..], "65534 65534\n65534 65534"),
+        (&["rbind", "idmap"], "5 6\n65534 65534"),
+        (&["rbind", "ridmap"], "5 6\n5 6"),
+    ] {
+        let mut bundle = bundle();
+        let inside = bundle.directory("rootfs/opt").display().to_string();
+        with_user_namespace(&mut bundle).mount("/opt", "bind", "data", &["rbind"]);
+        bundle.mount("/mnt", "bind", &inside, options);
+        assert_eq!(bundle.run().ok(), meant, "{options:?}");
+    }
+    let mut bundle = bundle();
+    let own = json!([{"containerID": 5, "hostID": 100_020, "size": 2}]);
+    let mount = json!({"destination": "/mnt", "type": "bind", "source": bundle.directory("rootfs/opt"),
+        "options": ["bind"], "uidMappings": own, "gidMappings": own});
+    with_user_namespace(&mut bundle).mount("/opt", "bind", "data", &["rbind"]);
+    bundle.push("mounts", mount).script("stat -c '%u %g' /mnt/file");
+    assert_eq!(bundle.run().ok(), "20 21");
+}
+
+/// As Podman passes on what it is told behind a volume's `idmap=`, after crun.
+#[test]
+fn by_maps_in_the_option() {
+    let mut plain = bundle();
+    plain.mount("/mnt", "bind", "data", &["rbind", "idmap=uids=0-1000-10;gids=0-2000-3#5-2005-5"]);
+    assert_eq!(plain.run().ok(), "1005 2006\n5 6");
+    let mut below = bundle();
+    below.mount("/mnt", "bind", "data", &["rbind", "ridmap=uids=0-1000-10;gids=0-2000-10"]);
+    assert_eq!(below.run().ok(), "1005 2006\n1005 2006");
+    let mut relative = bundle();
+    with_user_namespace(&mut relative);
+    relative.mount("/mnt", "bind", "data", &["rbind", "idmap=uids=@5-20-1;gids=@6-30-1"]);
+    assert_eq!(relative.run().ok(), "20 30\n65534 65534");
+    let mut wrong = bundle();
+    wrong.mount("/mnt", "bind", "data", &["rbind", "idmap=uids=0-1000"]);
+    wrong.run().refused_with(&["mounts[7]", "idmap=uids=0-1000", "three numbers"]);
+}

@@ -99,6 +99,23 @@ fn exec_cpu_affinity() {
         .refused_with(&["execCPUAffinity.final"]);
 }
 
+/// A container is not bound to the CPUs of whoever called the runtime.
+#[test]
+fn the_callers_affinity_is_not_inherited() {
+    let all = std::fs::read_to_string("/sys/devices/system/cpu/online").unwrap();
+    let mut bundle = Bundle::new();
+    bundle.args(&["cat", "/proc/self/status"]);
+    let call = bundle.command(&["run", bundle.id()]);
+    let mut bound = std::process::Command::new("taskset");
+    bound
+        .args(["--cpu-list", "0"])
+        .arg(call.get_program())
+        .args(call.get_args())
+        .current_dir(bundle.path(""));
+    let out = crate::lane::complete(&mut bound);
+    assert_eq!(field(out.ok(), "Cpus_allowed_list"), all.trim());
+}
+
 #[test]
 fn personality() {
     let machine = crate::lane::host("uname", &["-m"]);

@@ -376,16 +376,16 @@ fn cri_o() {
     exec.stdin(File::open(bundle.file("input", "through\n")).unwrap());
     let out = complete(&mut exec);
     assert_eq!((out.status, out.stdout.as_str()), (7, "through\n"));
-    for (args, code, told) in [
-        (json!(["nowhere"]), 127, "executable file not found in $PATH"),
-        (json!(["/bin/nowhere"]), 127, "no such file or directory"),
-        (json!(["/etc/passwd"]), 126, "permission denied"),
-        (json!(["/etc"]), 126, "permission denied"),
+    for (args, told) in [
+        (json!(["nowhere"]), "executable file not found in $PATH"),
+        (json!(["/bin/nowhere"]), "no such file or directory"),
+        (json!(["/etc/passwd"]), "permission denied"),
+        (json!(["/etc"]), "permission denied"),
     ] {
         let process = json!({"args": args, "cwd": "/", "env": ["PATH=/bin"], "user": {"uid": 0, "gid": 0}});
         bundle.file("exec-process", process.to_string());
         let out = complete(&mut call(&["exec", "--process", "exec-process", id]));
-        assert_eq!((out.status, out.stderr.contains(told)), (code, true), "{}", out.stderr);
+        assert_eq!((out.status, out.stderr.contains(told)), (255, true), "{}", out.stderr);
     }
     let mut update = call(&["update", "--resources", "-", id]);
     update.stdin(File::open(bundle.file("resources", "{}")).unwrap());

@@ -23,5 +23,6 @@ mod listing;
 mod pty;
 mod races;
 mod scarce;
+mod takeover;
 mod terminals;
 mod verbs;

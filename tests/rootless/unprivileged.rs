@@ -145,7 +145,7 @@ fn exec_is_inside_all_namespaces() {
     }
     assert!(out.ok().contains("0000000020000420"), "three capabilities: {out:?}");
     assert_eq!(user.locule(&["exec", user.id(), "sh", "-c", "exit 9"]).status, 9);
-    assert_eq!(user.locule(&["exec", user.id(), "nothing"]).status, 127);
+    assert_eq!(user.locule(&["exec", user.id(), "nothing"]).status, 255);
 }
 
 #[test]

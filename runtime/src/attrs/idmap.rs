@@ -71,6 +71,44 @@ pub fn check(field: &str, maps: &[IdMapping]) -> Result<()> {
     Ok(())
 }
 
+/// Uid and gid maps from the words that crun reads behind a mount's `idmap=`, and that Podman hands on:
+/// `uids=0-1000-10#10-5000-1;gids=@0-0-10`.
+///
+/// A triplet is an id in the file system, the id outside and how many; behind `@` the second is one of the
+/// container, whose maps are `own`.
+pub fn of_option(text: &str, own: [&[IdMapping]; 2]) -> Result<(Vec<IdMapping>, Vec<IdMapping>)> {
+    let wrong = |what: &str| Error::invalid(format!("option idmap={text}: {what}"));
+    let (mut uids, mut gids) = (Vec::new(), Vec::new());
+    for part in text.split(';').filter(|part| !part.is_empty()) {
+        let (list, own, maps) = match part.split_once('=') {
+            Some(("uids", list)) => (list, own[0], &mut uids),
+            Some(("gids", list)) => (list, own[1], &mut gids),
+            _ => return Err(wrong("expected uids=ID-ID-SIZE#…;gids=ID-ID-SIZE#…")),
+        };
+        for triplet in list.split('#') {
+            let (relative, numbers) = match triplet.strip_prefix('@') {
+                Some(numbers) => (true, numbers),
+                None => (false, triplet),
+            };
+            let numbers: Vec<u32> = numbers.split('-').map_while(|number| number.parse().ok()).collect();
+            let (&[container_id, outside, size], true) = (&numbers[..], triplet.matches('-').count() == 2)
+            else {
+                return Err(wrong("each range is three numbers, ID-ID-SIZE"));
+            };
+            let host_id = if relative { host_id(own, outside) } else { Some(outside) };
+            let host_id =
+                host_id.ok_or_else(|| wrong("@ names an id that the container's maps do not have"))?;
+            maps.push(IdMapping { container_id, host_id, size });
+        }
+    }
+    if uids.is_empty() || gids.is_empty() {
+        return Err(wrong("uids and gids must both be given"));
+    }
+    check("option idmap: uids", &uids)?;
+    check("option idmap: gids", &gids)?;
+    Ok((uids, gids))
+}
+
 /// The id outside of `id` inside, if it is mapped.
 pub fn host_id(maps: &[IdMapping], id: u32) -> Option<u32> {
     maps.iter().find_map(|map| {
@@ -238,6 +276,30 @@ mod tests {
         assert!(check("f", &[map(0, 0, u32::MAX)]).is_ok());
         assert!(plan(&[], &[map(0, 0, 1)]).is_err());
         assert!(plan(&[map(0, 0, 1)], &[]).is_err());
+    }
+
+    #[test]
+    fn maps_of_an_option() {
+        let own = [map(0, 1, 1), map(1, 2, 1000)];
+        let read = |text: &str| of_option(text, [&own, &own]);
+        // crun(1)'s own example: 3 of the container is 4 outside.
+        let (uids, gids) = read("uids=@1-3-10#20-7-1;gids=0-100-10").unwrap();
+        assert_eq!(uids, [map(1, 4, 10), map(20, 7, 1)]);
+        assert_eq!(gids, [map(0, 100, 10)]);
+        for (text, told) in [
+            ("uids=0-1-10", "both"),
+            ("uids=0-1;gids=0-1-1", "three numbers"),
+            ("uids=0-1-1-1;gids=0-1-1", "three numbers"),
+            ("uids=0-x-1;gids=0-1-1", "three numbers"),
+            ("uids=0-1-1#;gids=0-1-1", "three numbers"),
+            ("uids=-1-1-1;gids=0-1-1", "three numbers"),
+            ("ids=0-1-1", "expected uids="),
+            ("uids=@0-5000-1;gids=0-1-1", "@ names an id"),
+            ("uids=0-1-0;gids=0-1-1", "size 0"),
+        ] {
+            let err = read(text).unwrap_err().to_string();
+            assert!(err.contains(told), "{text}: {err}");
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@
 //! let prepared = cgroup::prepare(mount, &location, &limits, &extra)?;
 //!     prepared.fd()          for clone3's CLONE_INTO_CGROUP; None with systemd or without a cgroup
 //! let cgroup   = prepared.attach(pid)?;                         systemd makes the scope around pid
+//!     cgroup.claim(owner)    signed, so that nobody who had it before acts on it
 //!     cgroup.apply(&limits)  all limits and the device program
 //!     cgroup.record()        into the state file
 //!     cgroup.undo()          where the creation fails after all
@@ -26,6 +27,7 @@ mod create;
 mod device_program;
 mod devices;
 mod fs;
+mod identity;
 mod join;
 mod path;
 mod plan;
@@ -43,6 +45,7 @@ use serde::{Deserialize, Serialize};
 
 pub use device_program::Outcome as DeviceOutcome;
 pub use devices::{Kind as DeviceKind, Policy as DevicePolicy, Rule as DeviceRule};
+pub use identity::Identity;
 pub use path::{Location, Request, Unit, own_cgroup};
 pub use plan::{Limits, OnFailure, Purpose, Value, Write, plan, weight_of_shares};
 pub use systemd::Extra;
@@ -78,6 +81,9 @@ pub struct Record {
     /// The scope, with systemd.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<Unit>,
+    /// What tells it from another one there; unknown until it was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<Identity>,
 }
 
 /// A cgroup that is ours.
@@ -177,7 +183,7 @@ impl Prepared {
     /// Removes it again, with whatever was born in it.
     pub fn discard(self, limit: Duration) {
         if let Prepared::Made(Made { new, mount }) = self {
-            let record = Record { manager: Manager::Cgroupfs, path: new.path, unit: None };
+            let record = Record { manager: Manager::Cgroupfs, path: new.path, unit: None, identity: None };
             let cgroup = Cgroup { fd: new.fd, mount, record, made: new.made.keep() };
             let _ = cgroup.remove(true, limit);
             cgroup.undo();
@@ -190,7 +196,8 @@ impl Prepared {
         match self {
             Prepared::None => Ok(None),
             Prepared::Made(Made { new, mount }) => {
-                let record = Record { manager: Manager::Cgroupfs, path: new.path, unit: None };
+                let record =
+                    Record { manager: Manager::Cgroupfs, path: new.path, unit: None, identity: None };
                 Ok(Some(Cgroup { fd: new.fd, mount, record, made: new.made.keep() }))
             }
             Prepared::Scope(scope) => scope.start(pid).map(Some),
@@ -211,7 +218,8 @@ impl Scope {
             return Err(Error::new(crate::Kind::System, text).hint("did it end, or was it moved meanwhile?"));
         }
         let unit_of = unit.clone();
-        let record = Record { manager: Manager::Systemd { user }, path: found, unit: Some(unit) };
+        let record =
+            Record { manager: Manager::Systemd { user }, path: found, unit: Some(unit), identity: None };
         let cgroup = Cgroup::open(&mount, &record)?.ok_or_else(|| {
             Error::new(crate::Kind::System, format!("cgroup {} is gone", record.path.display()))
         })?;
@@ -232,7 +240,7 @@ impl Scope {
 }
 
 impl Cgroup {
-    /// The cgroup of `record`; `None` where the container has none or it is gone.
+    /// The cgroup of `record`; `None` where the container has none, or it is gone or another's by now.
     pub fn open(mount: &Path, record: &Record) -> Result<Option<Cgroup>> {
         if record.manager == Manager::Disabled {
             return Ok(None);
@@ -243,6 +251,9 @@ impl Cgroup {
             Err(Errno::ENOENT | Errno::ENODEV) => return Ok(None),
             Err(errno) => return Err(Error::sys(errno, format!("opening cgroup {}", record.path.display()))),
         };
+        if record.identity.as_ref().is_some_and(|identity| !identity.fits(fd.as_fd())) {
+            return Ok(None);
+        }
         Ok(Some(Cgroup { fd, mount: mount.to_path_buf(), record: record.clone(), made: Vec::new() }))
     }
 

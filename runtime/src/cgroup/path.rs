@@ -90,7 +90,12 @@ impl Location {
 
     /// What to remember before anything is made there.
     pub fn record(&self) -> super::Record {
-        super::Record { manager: self.manager, path: self.path.clone(), unit: self.unit.clone() }
+        super::Record {
+            manager: self.manager,
+            path: self.path.clone(),
+            unit: self.unit.clone(),
+            identity: None,
+        }
     }
 
     fn at(manager: Manager, path: PathBuf) -> Location {

@@ -118,6 +118,8 @@ pub struct Options {
     pub copy_up: bool,
     /// `idmap` or `ridmap`; the value is whether it is recursive.
     pub idmap: Option<bool>,
+    /// What stands behind `idmap=` or `ridmap=`: maps of the mount's own, as crun and Podman write them.
+    pub idmap_maps: Option<String>,
     /// For the mount itself.
     pub attr: MountAttr,
     /// Whether any word was about the attributes of the mount itself.
@@ -136,6 +138,11 @@ pub struct Options {
 pub fn parse(options: &[String]) -> Options {
     let mut out = Options::default();
     for word in options {
+        if let Some((name @ ("idmap" | "ridmap"), maps)) = word.split_once('=') {
+            out.idmap = Some(name == "ridmap");
+            out.idmap_maps = Some(maps.to_owned());
+            continue;
+        }
         let Ok(at) = TABLE.binary_search_by_key(&word.as_str(), |(name, _)| name) else {
             // A propagation or flag word never has a value, so what is left is data.
             out.data.extend(word.split(',').filter(|w| !w.is_empty()).map(str::to_owned));
@@ -204,6 +211,15 @@ mod tests {
         assert_eq!((out.attr.set, out.attr.clear), (0, 0));
         assert_eq!(out.attr_all.set, attr::RDONLY | attr::STRICTATIME);
         assert_eq!(out.propagation, [(libc::MS_SLAVE, true)]);
+    }
+
+    #[test]
+    fn maps_behind_a_word_are_kept() {
+        let out = words("rbind ridmap=uids=0-1-10#10-11-10;gids=0-3-10");
+        assert_eq!(out.idmap, Some(true));
+        assert_eq!(out.idmap_maps.as_deref(), Some("uids=0-1-10#10-11-10;gids=0-3-10"));
+        assert!(out.data.is_empty());
+        assert_eq!(words("rbind idmap").idmap_maps, None);
     }
 
     #[test]

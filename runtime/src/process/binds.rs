@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag};
 
 use super::userns;
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, Kind, Result};
 use crate::plan::Plan;
 use crate::plan::mounts::{DeviceNode, MountOp, What};
 use crate::plan::namespaces::{MOUNT, USER};
@@ -37,7 +37,7 @@ pub struct Prepared {
     pub root: OwnedFd,
     /// As `plan.mounts`; `None` for what is no bind mount.
     pub sources: Vec<Option<Source>>,
-    /// As `plan.mounts`: the own id maps of those whose source init opens.
+    /// As `plan.mounts`: the id maps of those whose source init opens, where they are known before init exists.
     pub maps: Vec<Option<OwnedFd>>,
     /// As `plan.devices`, in a user namespace, where no nodes but FIFOs can be made.
     pub devices: Vec<Option<OwnedFd>>,
@@ -64,6 +64,39 @@ pub fn prepare(plan: &Plan) -> Result<Option<Prepared>> {
 /// Opens all sources of `plan` in the container's new mount namespace, before init becomes root there.
 pub fn prepare_inside(plan: &Plan) -> Result<Prepared> {
     with_root(plan, open_root(plan)?)
+}
+
+impl Prepared {
+    /// Maps the ids of the opened sources by the user namespace of init, whose maps are written by now.
+    pub fn map_by(&self, plan: &Plan, init: i32) -> Result<()> {
+        for (op, source) in plan.mounts.iter().zip(&self.sources) {
+            if let (Some(idmap), Some(source)) = (&op.idmap, source)
+                && idmap.maps.is_none()
+            {
+                map_ids(&source.mount, idmap.recursive, &userns::of(init)?)
+                    .map_err(|err| err.context(format_args!("mounting on {}", op.destination.display())))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether init will ask for id maps of what it opens itself ([`Prepared::map_for`]).
+    pub fn maps_later(&self, plan: &Plan) -> bool {
+        plan.mounts.iter().zip(&self.sources).any(|(op, source)| op.idmap.is_some() && source.is_none())
+    }
+
+    /// Maps the ids of `mount`, the source of the plan's mount number `at`, which init has opened in its root.
+    pub fn map_for(&self, plan: &Plan, at: usize, mount: &OwnedFd, init: i32) -> Result<()> {
+        let op = plan.mounts.get(at).and_then(|op| Some((op, op.idmap.as_ref()?)));
+        let Some((op, idmap)) = op else {
+            return Err(Error::new(Kind::System, "init asks for the id maps of a mount that has none"));
+        };
+        let mapped = match self.maps.get(at).and_then(Option::as_ref) {
+            Some(maps) => map_ids(mount, idmap.recursive, maps),
+            None => map_ids(mount, idmap.recursive, &userns::of(init)?),
+        };
+        mapped.map_err(|err| err.context(format_args!("mounting on {}", op.destination.display())))
+    }
 }
 
 /// Adds one more mount behind those of the plan; its source is opened now if the others are.
@@ -191,29 +224,30 @@ fn open_source(op: &MountOp, source: &Path, recursive: bool, inherits: &Inherits
     let mount = clone_tree(AT_FDCWD, &cstring(source).doing(|| "reading the source")?, recursive)
         .map_err(|errno| source_error(errno, source, recursive))?;
     let maps = inherits.maps_of(op)?;
-    finish_source(mount, op, recursive, inherits, maps.as_ref())
+    // A user namespace that is still to be made is not known yet: the creator maps by it later.
+    let map =
+        |mount: &OwnedFd, recursive| maps.as_ref().map_or(Ok(()), |maps| map_ids(mount, recursive, maps));
+    finish_source(mount, op, recursive, inherits, &map)
 }
 
 /// The source of a bind mount that lies in the container's own root, as it is by now.
 ///
-/// Resolved inside `root`: what an image or an earlier mount put there cannot lead outside.
+/// Resolved inside `root`: what an image or an earlier mount put there cannot lead outside. `map_ids` is asked
+/// where the mount's ids are to be mapped.
 pub fn source_in_root(
     plan: &Plan,
     root: &Root,
     op: &MountOp,
     source: &Path,
     recursive: bool,
-    maps: Option<&OwnedFd>,
+    map_ids: &dyn Fn(&OwnedFd, bool) -> Result<()>,
 ) -> Result<Source> {
-    if maps.is_none() && op.idmap.is_some() {
-        return Err(Error::unsupported("a place in the container's own root cannot be bound with idmap"));
-    }
     let source = clean(source);
     let inside = source.strip_prefix(&plan.rootfs).unwrap_or(&source);
     let doing = || format!("opening the source {}", source.display());
     let place = root.resolve(inside, OFlag::empty()).doing(doing)?;
     let mount = clone_tree(&place, c"", recursive).doing(doing)?;
-    finish_source(mount, op, recursive, &Inherits::of(plan), maps)
+    finish_source(mount, op, recursive, &Inherits::of(plan), map_ids)
 }
 
 /// Checks a detached copy and gives it its attributes.
@@ -222,7 +256,7 @@ fn finish_source(
     op: &MountOp,
     recursive: bool,
     inherits: &Inherits<'_>,
-    maps: Option<&OwnedFd>,
+    map_ids: &dyn Fn(&OwnedFd, bool) -> Result<()>,
 ) -> Result<Source> {
     if op.destination == Path::new("/proc") {
         let magic = fs_magic(&mount).doing(|| "looking at the source's file system")?;
@@ -232,8 +266,8 @@ fn finish_source(
     }
     let is_dir = is_dir(&mount).doing(|| "looking at the source")?;
     apply_attributes(&mount, op, recursive, inherits)?;
-    if let (Some(idmap), Some(userns)) = (&op.idmap, maps) {
-        map_ids(&mount, idmap.recursive, userns)?;
+    if let Some(idmap) = &op.idmap {
+        map_ids(&mount, idmap.recursive)?;
     }
     Ok(Source { mount, is_dir })
 }

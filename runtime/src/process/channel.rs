@@ -10,6 +10,8 @@
 //!    |<------------------------- Init(pid) --|  only from a step between, which then ends
 //!    | -- Go ------------------------------->|  id maps, cgroup, devices of the net are in place
 //!    | -- Network(fd) ---------------------->|  the network namespace, made beside init's mounts
+//!    |<--------------------- MapIds(at, fd) -|  a mount whose ids only the creator has the right to map
+//!    | -- Go ------------------------------->|
 //!    |<------------------------ RunHooks(fd)-|  mounts are made; prestart and createRuntime
 //!    | -- HooksDone ------------------------>|
 //!    |<------------------------- Filter(fd) -|  notification descriptor of the filter
@@ -42,6 +44,8 @@ pub enum Message {
     RunHooks,
     /// They succeeded.
     HooksDone,
+    /// The detached source of the mount with this number in the plan, whose ids are to be mapped.
+    MapIds(u32, OwnedFd),
     /// A network namespace to join.
     Network(OwnedFd),
     /// The notification descriptor of the seccomp filter.
@@ -87,6 +91,11 @@ impl Channel {
                 bytes.extend_from_slice(&pid.to_ne_bytes());
             }
             Message::Go => bytes.push(b'G'),
+            Message::MapIds(at, fd) => {
+                bytes.push(b'U');
+                bytes.extend_from_slice(&at.to_ne_bytes());
+                fds.push(fd.as_fd());
+            }
             Message::RunHooks => bytes.push(b'H'),
             Message::HooksDone => bytes.push(b'D'),
             Message::Filter(fd) => {
@@ -136,6 +145,9 @@ impl Channel {
         Ok(Some(match (tag, fds.pop()) {
             (b'I', _) => Message::Init(i32::from_ne_bytes(rest.try_into().map_err(|_| garbled())?)),
             (b'G', _) => Message::Go,
+            (b'U', Some(fd)) => {
+                Message::MapIds(u32::from_ne_bytes(rest.try_into().map_err(|_| garbled())?), fd)
+            }
             (b'H', _) => Message::RunHooks,
             (b'D', _) => Message::HooksDone,
             (b'F', Some(fd)) => Message::Filter(fd),

@@ -14,7 +14,7 @@ use super::channel::{Channel, Message};
 use super::init::{self, Handover};
 use super::notify::Notify;
 use super::seal::Seal;
-use super::{hooks, notify, outside, userns};
+use super::{hooks, notify, outside};
 use crate::attrs::{netdev, rdt, rlimits};
 use crate::cgroup::{self, Cgroup, Limits, Location, Manager, Purpose};
 use crate::container::Container;
@@ -286,8 +286,10 @@ impl Attempt<'_> {
             || !plan.net_devices.is_empty()
             || plan.rdt.is_some()
             || matches!(self.outside.location.manager, Manager::Systemd { .. });
-        let handshakes =
-            self.then == Then::Wait || self.request.pid_file.is_some() || plan.has_creating_hooks();
+        let handshakes = self.then == Then::Wait
+            || self.request.pid_file.is_some()
+            || plan.has_creating_hooks()
+            || outside.prepared.as_ref().is_some_and(|prepared| prepared.maps_later(plan));
         // The dearest namespace; with the others in one clone3 it would come before everything else.
         let may = plan.namespaces.makes(NETWORK) && !waits && !plan.needs_step_between();
         let own_network = if may { return_ticket("net", NETWORK)? } else { None };
@@ -318,6 +320,9 @@ impl Attempt<'_> {
         // Nothing may fail before both are where `undo` finds them.
         self.pidfd = Some((pid, pidfd));
         self.cgroup = cgroup.attach(pid)?;
+        if let Some(cgroup) = &mut self.cgroup {
+            cgroup.claim(&format!("{} {pid} {}", state.id, state.created))?;
+        }
         let Some((_, pidfd)) = &self.pidfd else { return Err(self.death()) };
 
         let proc = Proc::new();
@@ -384,6 +389,12 @@ impl Attempt<'_> {
                     hooks::run_beside(pidfd, "createRuntime", &plan.hooks.create_runtime, &text)?;
                     let _ = ours.send(&Message::HooksDone);
                 }
+                Some(Message::MapIds(at, mount)) => {
+                    if let Some(prepared) = &self.outside.prepared {
+                        prepared.map_for(plan, at as usize, &mount, pid)?;
+                    }
+                    ours.tell(&Message::Go)?;
+                }
                 Some(Message::Filter(fd)) => self.send_filter(&state, pid, &fd)?,
                 Some(Message::Master(fd)) => master = Some(fd),
                 Some(Message::Warning(text)) => warnings.push(text),
@@ -420,16 +431,7 @@ impl Attempt<'_> {
         let dir = openat2(AT_FDCWD, format!("/proc/{pid}"), OFlag::O_PATH | OFlag::O_DIRECTORY, 0, 0)
             .doing(doing)?;
         maps.apply(&dir, pid)?;
-        let sources = self.outside.prepared.iter().flat_map(|prepared| &prepared.sources);
-        for (op, source) in plan.mounts.iter().zip(sources) {
-            if let (Some(idmap), Some(source)) = (&op.idmap, source)
-                && idmap.maps.is_none()
-            {
-                binds::map_ids(&source.mount, idmap.recursive, &userns::of(pid)?)
-                    .map_err(|err| err.context(format_args!("mounting on {}", op.destination.display())))?;
-            }
-        }
-        Ok(())
+        self.outside.prepared.as_ref().map_or(Ok(()), |prepared| prepared.map_by(plan, pid))
     }
 
     /// Hands the filter's notification descriptor to its listener (config-linux.md, containerProcessState).

@@ -265,23 +265,25 @@ fn spawn(
             Cloned::Parent(pid, pidfd) => Ok((pid, pidfd)),
         },
         // The right to join it is in the container's user namespace.
-        Err(Errno::EPERM) if joining.flags & USER != 0 => match clone3(0, cgroup).doing(doing)? {
-            Cloned::Child => {
-                process::close_for_good(ours.as_fd());
-                step_between(joining)
-            }
-            Cloned::Parent(pid, pidfd) => {
-                let word = ours.recv_of(&pidfd);
-                clone::wait(pid).doing(|| "waiting for the step between")?;
-                match word? {
-                    Some(Message::Init(pid)) => {
-                        Ok((pid, pidfd_open(pid).doing(|| "opening a pidfd of the process")?))
+        Err(Errno::EPERM) if joining.flags & USER != 0 => {
+            match clone3(0, cgroup).map_err(|errno| enter_error(errno, doing()))? {
+                Cloned::Child => {
+                    process::close_for_good(ours.as_fd());
+                    step_between(joining)
+                }
+                Cloned::Parent(pid, pidfd) => {
+                    let word = ours.recv_of(&pidfd);
+                    clone::wait(pid).doing(|| "waiting for the step between")?;
+                    match word? {
+                        Some(Message::Init(pid)) => {
+                            Ok((pid, pidfd_open(pid).doing(|| "opening a pidfd of the process")?))
+                        }
+                        Some(Message::Failed(err)) => Err(err),
+                        _ => Err(Error::new(Kind::System, "the step between ended early")),
                     }
-                    Some(Message::Failed(err)) => Err(err),
-                    _ => Err(Error::new(Kind::System, "the step between ended early")),
                 }
             }
-        },
+        }
         Err(errno) => Err(errno).doing(|| "joining the container's pid namespace"),
     }
 }
@@ -311,6 +313,9 @@ fn enter_error(errno: Errno, doing: &str) -> Error {
     match errno {
         Errno::ENODEV | Errno::ENOENT => err.with_kind(Kind::NotRunning).hint(NOT_RUNNING),
         Errno::EAGAIN => err.hint("the container's limit of processes is reached"),
+        Errno::EBUSY => Error::sys(errno, "adding pid of the new process to cgroups of the container").hint(
+            "that one shares out controllers, and so takes no processes: name one below it with --cgroup",
+        ),
         Errno::EACCES => {
             err.hint("the caller's cgroup lies outside of what is delegated to this user: call from within")
         }

@@ -14,7 +14,7 @@ use super::channel::{Channel, Message};
 use super::seal::Seal;
 use super::workload::{Workload, place_fds};
 use super::{console, hooks, root};
-use crate::attrs::{netdev, sysctl};
+use crate::attrs::{netdev, sched, sysctl};
 use crate::error::{Context, Result};
 use crate::plan::Plan;
 use crate::plan::namespaces::{CGROUP, MOUNT, NETWORK, PID, USER};
@@ -157,6 +157,8 @@ fn set_up(handover: &Handover<'_>) -> Result<Never> {
     if handover.waits {
         channel.await_word(|word| matches!(word, Message::Go))?;
     }
+    // It is where its cpuset holds, or will: the kernel never gives more than that.
+    sched::reset_affinity(0)?;
     if plan.new_user_namespace() {
         process::set_undumpable().doing(|| "hiding init from the container")?;
     }
@@ -185,7 +187,12 @@ fn set_up(handover: &Handover<'_>) -> Result<Never> {
     // One that is not the container's own, the runtime's or a joined one, is not changed: the root is
     // built in a copy of it.
     let inherited = if plan.namespaces.makes(MOUNT) { None } else { Some(leave_mount_namespace(handover)?) };
-    let root = root::build(plan, prepared, &mut || join_network(handover))?;
+    let map_outside = |at: usize, mount: &OwnedFd| {
+        let mount = mount.try_clone().doing(|| "copying a descriptor")?;
+        channel.send(&Message::MapIds(at as u32, mount))?;
+        channel.await_word(|word| matches!(word, Message::Go)).map(drop)
+    };
+    let root = root::build(plan, prepared, &mut || join_network(handover), &map_outside)?;
     let terminal = open_terminal(handover, &root)?;
     if !plan.hooks.prestart.is_empty() || !plan.hooks.create_runtime.is_empty() {
         channel.send(&Message::RunHooks)?;

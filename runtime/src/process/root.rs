@@ -50,8 +50,14 @@ const DEV_LINKS: [(&str, &str); 5] = [
 /// Puts the root file system in place and makes all mounts, devices and links in it.
 ///
 /// `join_network` is called once, before the first mount that shows a network namespace (sysfs) and
-/// at the latest at the end.
-pub fn build(plan: &Plan, prepared: &Prepared, join_network: &mut dyn FnMut() -> Result<()>) -> Result<Root> {
+/// at the latest at the end; `map_outside` for the source of the mount with that number, whose ids this process
+/// has no right to map.
+pub fn build(
+    plan: &Plan,
+    prepared: &Prepared,
+    join_network: &mut dyn FnMut() -> Result<()>,
+    map_outside: &dyn Fn(usize, &OwnedFd) -> Result<()>,
+) -> Result<Root> {
     let mut joined = false;
     let host = match plan.root_propagation {
         Some((libc::MS_PRIVATE, _)) => MsFlags::MS_PRIVATE,
@@ -63,12 +69,19 @@ pub fn build(plan: &Plan, prepared: &Prepared, join_network: &mut dyn FnMut() ->
 
     // Modes of directories and nodes are meant to the bit.
     let old_mask = umask(0);
-    for ((op, source), maps) in plan.mounts.iter().zip(&prepared.sources).zip(&prepared.maps) {
+    let mapped = plan.new_user_namespace() || plan.joins_user_namespace();
+    let ops = plan.mounts.iter().zip(&prepared.sources).zip(&prepared.maps);
+    for (at, ((op, source), maps)) in ops.enumerate() {
         if !joined && matches!(&op.what, What::FileSystem { kind, .. } if kind.as_c_str() == c"sysfs") {
             join_network()?;
             joined = true;
         }
-        make_mount(&root, op, (source.as_ref(), maps.as_ref()), plan).map_err(|err| {
+        // In a user namespace root has no rights over the host's file systems.
+        let map_ids = |mount: &OwnedFd, recursive| match maps {
+            Some(maps) if !mapped => binds::map_ids(mount, recursive, maps),
+            _ => map_outside(at, mount),
+        };
+        make_mount(&root, op, (source.as_ref(), &map_ids), plan).map_err(|err| {
             err.context(format_args!("mounting {} on {}", name_of(op), op.destination.display()))
         })?;
     }
@@ -115,7 +128,7 @@ fn name_of(op: &MountOp) -> String {
 fn make_mount(
     root: &Root,
     op: &MountOp,
-    (source, maps): (Option<&Source>, Option<&OwnedFd>),
+    (source, map_ids): (Option<&Source>, &dyn Fn(&OwnedFd, bool) -> Result<()>),
     plan: &Plan,
 ) -> Result<()> {
     match (&op.what, source) {
@@ -124,7 +137,7 @@ fn make_mount(
             attach_source(source, &place)
         }
         (What::Bind { source, recursive }, None) => {
-            let source = binds::source_in_root(plan, root, op, source, *recursive, maps)?;
+            let source = binds::source_in_root(plan, root, op, source, *recursive, map_ids)?;
             let place = place(root, &op.destination, source.is_dir)?.0;
             attach_source(&source, &place)
         }

@@ -96,6 +96,26 @@ pub fn write_at(dir: impl AsFd, name: impl AsRef<Path>, text: &str) -> nix::Resu
     }
 }
 
+/// fsetxattr(2): gives the file of `fd` an extended attribute, or another value of it.
+pub fn set_xattr(fd: impl AsFd, name: &std::ffi::CStr, value: &[u8]) -> nix::Result<()> {
+    // SAFETY: the name is NUL-terminated, and the value is read for its length only.
+    let ret = unsafe {
+        libc::fsetxattr(fd.as_fd().as_raw_fd(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0)
+    };
+    Errno::result(ret).map(drop)
+}
+
+/// fgetxattr(2), for values of up to 1 KiB (`ERANGE` above).
+pub fn xattr(fd: impl AsFd, name: &std::ffi::CStr) -> nix::Result<Vec<u8>> {
+    let mut value = vec![0u8; 1024];
+    // SAFETY: the name is NUL-terminated, and the kernel writes at most as much as the buffer holds.
+    let ret = unsafe {
+        libc::fgetxattr(fd.as_fd().as_raw_fd(), name.as_ptr(), value.as_mut_ptr().cast(), value.len())
+    };
+    value.truncate(Errno::result(ret)? as usize);
+    Ok(value)
+}
+
 /// The namespace above the one that `fd` refers to (ioctl_ns(2), NS_GET_PARENT); `EPERM` where it
 /// is none that the caller can see.
 pub fn namespace_above(fd: impl AsFd) -> nix::Result<OwnedFd> {

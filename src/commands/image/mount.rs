@@ -78,6 +78,7 @@ fn run(_globals: &Globals, matches: &ArgMatches, _out: &mut Out) -> Result<i32> 
         },
         map: text(matches, "map").map(Map::parse).transpose().map_err(told)?,
         read_only: matches.get_flag("read-only"),
+        inside: false,
     };
     rootfs.mount(&store, &target).map_err(told)?;
     Ok(0)
