@@ -151,11 +151,6 @@ impl Globals {
         Ok(Home::new(&data, &self.root().0))
     }
 
-    /// The path of the state root, whether or not it is there.
-    pub fn run_root(&self) -> PathBuf {
-        self.root().0
-    }
-
     /// Opens the state root for a verb that makes nothing; `None` where there is none yet.
     pub fn store(&self) -> Result<Option<Store>> {
         match Store::open(&self.root().0) {

@@ -4,18 +4,23 @@
 //! and its data beside it; everything else is files of the runtime directory and the kernel. Nothing here prints or
 //! parses a command line; no process stays but a machine's keeper.
 
+pub mod boot;
 pub mod bundle;
 mod claims;
+pub mod copies;
 pub mod definition;
 mod error;
 pub mod events;
 mod file;
+pub mod generator;
 mod group;
 pub mod home;
 pub mod keeper;
 pub mod life;
 pub mod limits;
+pub mod listing;
 pub mod lock;
+pub mod openvz;
 pub mod repair;
 mod root;
 pub mod set;

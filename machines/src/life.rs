@@ -23,9 +23,12 @@ use crate::bundle::{self, Init, Input, Names, Wiring};
 use crate::keeper::record::{EXIT, Ended, KEEPER, Keeper, Phase};
 use crate::state::State;
 use crate::{
-    Context, Definition, Error, Home, Kind, Machine, Result, claims, file, lift, lock, root, wiring,
+    Context, Definition, Error, Home, Kind, Machine, Result, claims, events, file, lift, lock, root, visible,
+    wiring,
 };
 
+/// Where a machine's own numbers are, in its runtime directory.
+pub const VIEW: &str = "view";
 /// How long a machine has to end unless its definition says otherwise.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(90);
 
@@ -103,10 +106,26 @@ pub fn status(home: &Home, machine: &Machine) -> Result<Status> {
     })
 }
 
-/// Makes a machine: its directory, its ids, its root file system, and last its definition, which makes it one.
+/// Makes a machine of its image.
 pub fn create(home: &Home, name: &str, definition: &Definition, text: &str) -> Result<Machine> {
+    make(home, name, "launch", definition, text, |machine, map| {
+        check(home, definition)?;
+        root::create(home, machine, definition, map)
+    })
+}
+
+/// Makes a machine for the act `act`: its directory, its ids, by `fill` its root file system, and last its
+/// definition, which makes it one.
+pub fn make(
+    home: &Home,
+    name: &str,
+    act: &str,
+    definition: &Definition,
+    text: &str,
+    fill: impl FnOnce(&Machine, Option<Map>) -> Result<()>,
+) -> Result<Machine> {
     let machine = home.machine(name)?;
-    let _lock = machine.lock("launch")?;
+    let _lock = machine.lock(act)?;
     if machine.exists() {
         return Err(Error::new(Kind::Exists, format!("there is a machine {name:?}"))
             .hint("choose another name, or remove it: locule rm"));
@@ -117,7 +136,8 @@ pub fn create(home: &Home, name: &str, definition: &Definition, text: &str) -> R
             Error::new(Kind::Exists, format!("there is a container {name:?}")).hint("choose another name")
         );
     }
-    check(home, definition)?;
+    bundle::refuse(definition)?;
+    wiring::plan(definition)?;
     scrap(home, &machine)?;
     let act = || {
         lock::make_private(machine.dir())?;
@@ -127,12 +147,15 @@ pub fn create(home: &Home, name: &str, definition: &Definition, text: &str) -> R
             false => Some(claims::take_ids(home, &machine, &mut state)?),
         };
         state.save(machine.dir())?;
-        root::create(home, &machine, definition, map)?;
+        fill(&machine, map)?;
         file::write_whole(&machine.dir().join(crate::definition::FILE), text.as_bytes())?;
         file::sync_dir(&home.machines())
     };
     match act() {
-        Ok(()) => Ok(machine),
+        Ok(()) => {
+            events::tell(home.run(), name, "create", &[("image", definition.image.clone())]);
+            Ok(machine)
+        }
         Err(err) => {
             // Its own failure would hide the reason; the next call finds what is left.
             let _ = scrap(home, &machine);
@@ -150,11 +173,10 @@ fn check(home: &Home, definition: &Definition) -> Result<()> {
     if definition.image.is_empty() {
         return Err(Error::invalid("image is missing: name one, or host"));
     }
-    if definition.image != host::NAME {
-        home.images()?.find(&definition.image).map_err(lift)?;
+    match definition.image.as_str() {
+        host::NAME => Ok(()),
+        image => home.images()?.find(image).map(drop).map_err(lift),
     }
-    bundle::refuse(definition)?;
-    wiring::plan(definition).map(drop)
 }
 
 /// Removes everything that a machine without a definition has.
@@ -206,6 +228,7 @@ pub fn remove(home: &Home, name: &str, force: bool) -> Result<()> {
     // From here on it is no machine any more, whatever happens.
     file::remove(&machine.dir().join(crate::definition::FILE))?;
     scrap(home, &machine)?;
+    events::tell(home.run(), name, "remove", &[]);
     // The lock's directory goes last; who waits for the lock then finds no machine.
     let _ = fs::remove_dir_all(machine.run());
     Ok(())
@@ -244,7 +267,7 @@ pub fn rename(home: &Home, old: &str, new: &str) -> Result<()> {
         done => done.doing(doing)?,
     }
     file::sync_dir(&home.machines())?;
-    root::renamed(home, &machine)?;
+    root::renamed(home, &machine, &other)?;
     let _ = fs::remove_dir_all(machine.run());
     Ok(())
 }
@@ -303,7 +326,7 @@ fn bundle_of(
     wishes: Wishes,
     seal: Seal,
 ) -> Result<Prepared> {
-    let image = root::config(home, machine, &definition.image)?;
+    let image = root::config(home, machine)?;
     let map = if definition.privileged { None } else { state.map };
     root::mount(home, machine, definition, map)?;
     let place = root::place(machine);
@@ -315,6 +338,9 @@ fn bundle_of(
         Wiring::Own => wiring::names(home, machine, definition)?,
         Wiring::Host => Names { hosts: None, resolv: Some("/etc/resolv.conf".into()) },
     };
+    let group = Path::new(cgroup::MOUNT).join(wishes.cgroup.trim_start_matches('/'));
+    let mut extra = visible::prepare(&machine.run().join(VIEW), definition, &group)?;
+    extra.extend(wishes.mounts);
     let input = Input {
         name: machine.name(),
         definition,
@@ -326,7 +352,7 @@ fn bundle_of(
         cgroup: &wishes.cgroup,
         resources: crate::limits::resources(definition, crate::limits::disk_of(&place, machine.dir())?)?,
         names,
-        extra: wishes.mounts,
+        extra,
     };
     let (mut spec, init) = bundle::build(&input)?;
     let stop_signal = signals::parse(&init.stop_signal)
@@ -387,7 +413,7 @@ pub fn clean(home: &Home, machine: &Machine) -> Result<()> {
         locule_runtime::delete(&store, machine.name(), true)?;
     }
     wiring::disconnect(home, machine)?;
-    root::unmount(home, machine)
+    root::unmount(machine)
 }
 
 /// Whether the machine's owner asked for its end since it was started.
@@ -412,6 +438,13 @@ pub fn stop(home: &Home, machine: &Machine, timeout: Option<Duration>) -> Result
         let own = machine.definition().ok().and_then(|definition| definition.init.stop_timeout);
         own.map_or(STOP_TIMEOUT, |span| span.0)
     });
+    // One whose keeper died gets another, which writes down how it ended.
+    if Keeper::living(machine).is_none()
+        && container(home, machine)?.is_some_and(|container| container.status().is_ok_and(is_alive))
+        && let Err(err) = crate::keeper::spawn(home, machine)
+    {
+        locule_runtime::warn::warn(format!("{err}; stopping it without a keeper"));
+    }
     let Some(keeper) = Keeper::living(machine) else {
         let Some(container) = container(home, machine)? else { return Ok(false) };
         let ran = container.status().is_ok_and(is_alive);
@@ -450,7 +483,7 @@ pub fn stop(home: &Home, machine: &Machine, timeout: Option<Duration>) -> Result
 pub fn stop_signal_of(home: &Home, machine: &Machine, container: &Container) -> i32 {
     let definition = machine.definition().unwrap_or_default();
     let wanted = definition.init.stop_signal.clone().or_else(|| {
-        let image = root::config(home, machine, &definition.image).ok()?;
+        let image = root::config(home, machine).ok()?;
         image.stop_signal
     });
     let program =
@@ -498,13 +531,8 @@ fn ends(pidfd: &OwnedFd, limit: Duration) -> nix::Result<bool> {
 pub fn start(home: &Home, machine: &Machine) -> Result<bool> {
     match status(home, machine)? {
         Status::Running | Status::Paused if Keeper::living(machine).is_some() => return Ok(false),
-        Status::Running | Status::Paused => {
-            return Err(Error::new(
-                Kind::State,
-                format!("machine {} runs without its keeper", machine.name()),
-            )
-            .hint("locule repair gives it one"));
-        }
+        // One whose keeper died gets another.
+        Status::Running | Status::Paused => return crate::keeper::spawn(home, machine).map(|()| false),
         Status::Stopping => {
             // What ends is waited for; its keeper says so by ending.
             if let Some(pidfd) = Keeper::living(machine).and_then(|keeper| pidfd_open(keeper.keeper.pid).ok())
@@ -539,12 +567,6 @@ pub fn has_run(machine: &Machine) -> bool {
 /// Whether its root file system is mounted.
 pub fn is_mounted(machine: &Machine) -> bool {
     root::is_mounted(machine)
-}
-
-/// Gives a running machine whose keeper is gone another one; tells what was done.
-pub fn adopt(home: &Home, machine: &Machine) -> Result<Vec<String>> {
-    crate::keeper::spawn(home, machine)?;
-    Ok(vec![format!("{}: gave it a keeper again", machine.name())])
 }
 
 /// The container of a machine that runs.

@@ -119,7 +119,7 @@ fn of_machines(globals: &Globals, matches: &ArgMatches, out: &mut Out) -> Result
     let once = matches.get_flag("no-stream");
     let json = text(matches, "format") == Some("json");
     let filter = Filter::read(matches.get_many::<String>("filter").into_iter().flatten())?;
-    let mut reader = Reader::new(&globals.run_root(), since.is_some() || once)?;
+    let mut reader = Reader::new(globals.home()?.run(), since.is_some() || once)?;
     loop {
         while let Some(event) = reader.next()? {
             let wanted =

@@ -3,6 +3,7 @@
 //! Each file owns its declaration (`VERB`) and the reading of its options. None prints an
 //! error, exits or touches the kernel.
 
+pub mod boot;
 pub mod check;
 pub mod checkpoint;
 pub mod completion;
@@ -12,6 +13,7 @@ pub mod delete;
 pub mod events;
 pub mod exec;
 pub mod features;
+pub mod generator;
 pub mod help;
 pub mod image;
 pub mod keeper;
@@ -20,11 +22,13 @@ pub mod list;
 pub mod logs;
 pub mod machine;
 pub mod network;
+pub mod openvz;
 pub mod pause;
 pub mod ps;
 pub mod restore;
 pub mod resume;
 pub mod run;
+pub mod snapshot;
 pub mod spec;
 pub mod start;
 pub mod state;

@@ -34,10 +34,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use locule_runtime::sys::clone::{Exit, pidfd_exit, pidfd_open, pidfd_signal};
+use locule_runtime::Status;
+use locule_runtime::sys::clone::{Exit, pidfd_exit, pidfd_open};
 use locule_runtime::sys::{process, socket};
+use locule_runtime::time::rfc3339;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -46,7 +48,7 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 pub use attached::attached;
 use record::{Ended, Keeper, Phase};
 
-use crate::{Context, Error, Home, Kind, Machine, Result};
+use crate::{Context, Error, Home, Kind, Machine, Result, life};
 
 /// The verb that runs a part of a keeper.
 pub const VERB: &str = "keeper";
@@ -63,6 +65,8 @@ pub fn run(home: &Home, machine: &Machine, foreground: bool) -> Result<i32> {
         return supervise::keep(home, machine, None);
     }
     process::reset_signals();
+    // Where that may not be (a cgroup tree of somebody else's), it stays where its caller is.
+    let _ = unit::move_out();
     let report = std::io::stdin().as_fd().try_clone_to_owned().doing(|| "reaching the caller")?;
     let null = File::options().read(true).write(true).open("/dev/null").doing(|| "opening /dev/null")?;
     process::dup_to(&null, 0).doing(|| "letting go of standard input")?;
@@ -130,37 +134,22 @@ fn why(machine: &Machine, err: Error) -> Error {
     }
 }
 
-/// Asks the keeper of `machine` to stop it and waits for its end; `timeout` is how long it may take until it is killed.
-///
-/// `false` where nobody keeps it.
-pub fn stop(machine: &Machine, timeout: Option<Duration>) -> Result<bool> {
-    let Some(keeper) = Keeper::living(machine) else { return Ok(false) };
-    let doing = || format!("stopping {}", machine.name());
-    let pidfd = match pidfd_open(keeper.keeper.pid) {
-        Err(Errno::ESRCH) => return Ok(true),
-        other => other.doing(doing)?,
-    };
-    let file = machine.run().join(supervise::STOP);
-    match timeout {
-        Some(timeout) => {
-            locule_runtime::state::write_atomic(&file, timeout.as_millis().to_string().as_bytes())?
-        }
-        None => drop(std::fs::remove_file(&file)),
+/// Ends what the keeper of a unit left, where systemd gave up on the unit; a machine whose keeper was killed or hung is
+/// left for its next keeper (`SERVICE_RESULT`, systemd.exec(5)).
+pub fn after_unit(home: &Home, machine: &Machine) -> Result<()> {
+    let result = std::env::var("SERVICE_RESULT").unwrap_or_default();
+    if matches!(result.as_str(), "signal" | "core-dump" | "watchdog" | "")
+        || Keeper::living(machine).is_some()
+    {
+        return Ok(());
     }
-    match &keeper.unit {
-        // So that systemd knows that it was asked for.
-        Some(unit) => unit::systemctl(&["stop", "--no-block"], unit)?,
-        None => match pidfd_signal(&pidfd, libc::SIGTERM) {
-            Err(Errno::ESRCH) => {}
-            other => other.doing(doing)?,
-        },
+    let Some(container) = life::container(home, machine)? else { return Ok(()) };
+    if !matches!(container.status()?, Status::Stopped) {
+        life::halt(&container, libc::SIGKILL, Duration::ZERO)?;
+        let ended = Ended::new(Some(Exit::Signal(libc::SIGKILL)), false, true, rfc3339(SystemTime::now()));
+        ended.write(machine.run())?;
     }
-    loop {
-        match poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE) {
-            Err(Errno::EINTR) => {}
-            other => return other.doing(doing).map(|_| true),
-        }
-    }
+    life::clean(home, machine)
 }
 
 /// Waits until `machine` is ready (`boot.ready`), for at most `limit`.

@@ -29,9 +29,9 @@ use super::record::{self, EXIT, Ended, Health, Keeper, Phase};
 use super::ring::Ring;
 use super::starter::{self, Answer, Started};
 use super::{child, jail, unit};
-use crate::definition::{Ready, RestartPolicy};
-use crate::life;
-use crate::{Context, Definition, Error, Home, Kind, Machine, Result};
+use crate::definition::{BootStart, Ready, RestartPolicy};
+use crate::visible::View;
+use crate::{Context, Definition, Error, Home, Kind, Machine, Result, boot, events, life};
 
 /// What nspawn's units take for "it wants to be started again".
 pub const REBOOT: i32 = 133;
@@ -83,8 +83,12 @@ struct Supervisor<'a> {
     init: Option<Init>,
     ending: Option<Ending>,
     health: Option<Checks>,
+    /// The machine's own numbers, until serving them fails.
+    view: Option<View>,
     /// It was asked to end; killed at that time.
     stopping: Option<Option<Instant>>,
+    /// Its owner asked, and not a service manager alone.
+    asked: bool,
     /// It is ended because it is unhealthy.
     unhealthy: bool,
     /// When it is started again.
@@ -132,7 +136,9 @@ pub fn keep(home: &Home, machine: &Machine, report: Option<OwnedFd>) -> Result<i
         init: None,
         ending: None,
         health: None,
+        view: View::new(&run.join(life::VIEW)).map_err(|err| trouble(&err.to_string())).ok(),
         stopping: None,
+        asked: false,
         unhealthy: false,
         again: None,
         watchdog: None,
@@ -197,13 +203,14 @@ fn listen(run: &Path) -> Result<OwnedFd> {
 
 impl Supervisor<'_> {
     fn turn(&mut self) -> Result<()> {
-        let (signals, attendant, starter, init);
+        let (signals, attendant, starter, init, view);
         {
             let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
             let a = self.attendant.as_ref().map(|(_, sock)| sock.as_fd());
             let s = self.starter.as_ref().map(|(_, sock)| sock.as_fd());
             let i = self.init.as_ref().filter(|init| !init.ours).map(|init| init.pidfd.as_fd());
-            for fd in [a, s, i].into_iter().flatten() {
+            let v = self.view.as_ref().map(View::as_fd);
+            for fd in [a, s, i, v].into_iter().flatten() {
                 fds.push(PollFd::new(fd, PollFlags::POLLIN));
             }
             match poll(&mut fds, self.patience()) {
@@ -215,6 +222,12 @@ impl Supervisor<'_> {
             attendant = a.is_some() && ready.next() == Some(true);
             starter = s.is_some() && ready.next() == Some(true);
             init = i.is_some() && ready.next() == Some(true);
+            view = v.is_some() && ready.next() == Some(true);
+        }
+        // First, as somebody waits inside. Nobody does for a view that is gone: the last numbers stand.
+        if view && let Some(Err(err)) = self.view.as_mut().map(View::serve) {
+            trouble(&err.to_string());
+            self.view = None;
         }
         // What a starter has to say comes before the news of its end, and of what it made.
         if starter {
@@ -351,7 +364,17 @@ impl Supervisor<'_> {
                 manager.store(super::store::TERMINAL, master.as_fd());
             }
         }
+        if let (Some(view), Some(group)) = (&mut self.view, &init.cgroup)
+            && let Err(err) = view.begin(&place(group))
+        {
+            trouble(&err.to_string());
+        }
         self.init = Some(init);
+        if self.definition.boot.start == BootStart::Last
+            && let Err(err) = boot::remember(self.machine, true)
+        {
+            trouble(&err.to_string());
+        }
         self.introduce();
         self.health =
             self.definition.health.as_ref().filter(|health| !health.command.is_empty()).map(Checks::new);
@@ -359,6 +382,8 @@ impl Supervisor<'_> {
         // What a found machine said when it was started, its old keeper has heard.
         self.record.ready = adopted || self.definition.boot.ready == Ready::Started;
         self.phase(Phase::Running)?;
+        let event = if adopted { "adopt" } else { "start" };
+        self.tell_all(event, &[("pid", self.record.init.unwrap_or_default().to_string())]);
         if let Some(report) = self.report.take() {
             let _ = socket::send(&report, &[0], &[]);
         }
@@ -400,6 +425,7 @@ impl Supervisor<'_> {
         };
         self.record.health = Some(health);
         self.record.write(self.machine.run())?;
+        self.tell_all(if health == Health::Healthy { "healthy" } else { "unhealthy" }, &[]);
         if health == Health::Healthy && self.definition.boot.ready == Ready::Healthy {
             self.ready()?;
         }
@@ -527,6 +553,7 @@ impl Supervisor<'_> {
         self.again = None;
         let asked = std::fs::read_to_string(self.machine.run().join(STOP)).ok();
         let _ = std::fs::remove_file(self.machine.run().join(STOP));
+        self.asked |= asked.is_some();
         let asked = asked.and_then(|text| text.trim().parse().ok()).map(Duration::from_millis);
         let own = self.definition.init.stop_timeout.map(|span| span.0);
         let timeout = asked.or(own).unwrap_or(STOP_TIMEOUT);
@@ -587,6 +614,10 @@ impl Supervisor<'_> {
         if let Err(err) = ended.write(self.machine.run()) {
             trouble(&format!("{err}; it ended: {}", ended.told()));
         }
+        if ended.oom {
+            self.tell_all("oom", &[]);
+        }
+        self.tell_all("die", &[("exit", ended.shell_code().to_string()), ("asked", stopped.to_string())]);
         self.record.init = None;
         self.record.ready = false;
         self.record.health = None;
@@ -630,6 +661,12 @@ impl Supervisor<'_> {
         if unhealthy {
             self.stopping = None;
         } else if self.stopping.is_some() {
+            // With the host it ends without having been stopped.
+            if (self.asked || !unit::host_goes_down())
+                && let Err(err) = boot::remember(self.machine, false)
+            {
+                trouble(&err.to_string());
+            }
             self.done = Some(0);
             return Ok(());
         }
@@ -674,6 +711,10 @@ impl Supervisor<'_> {
         self.record.restarts += more;
         self.again = Some(Instant::now() + pause);
         self.tell_manager(&format!("STATUS=starting again in {} s\n", pause.as_secs()));
+        self.tell_all(
+            "restart",
+            &[("after", format!("{}s", pause.as_secs())), ("count", self.record.restarts.to_string())],
+        );
         self.phase(Phase::Waiting)
     }
 
@@ -688,6 +729,12 @@ impl Supervisor<'_> {
         self.record.phase = phase;
         self.record.since = rfc3339(SystemTime::now());
         self.record.write(self.machine.run())
+    }
+
+    /// Tells whoever watches machines.
+    fn tell_all(&self, event: &str, attributes: &[(&str, String)]) {
+        events::tell(self.home.run(), self.machine.name(), event, attributes);
+        locule_runtime::warn::take().iter().for_each(|warning| trouble(warning));
     }
 
     fn tell_manager(&self, text: &str) {

@@ -71,3 +71,13 @@ pub fn systemctl(verb: &[&str], unit: &str) -> Result<()> {
     let told = told.lines().next().unwrap_or("it failed").trim_end_matches('.').to_owned();
     Err(Error::new(Kind::System, format!("{}: {told}", doing())).hint(format!("see journalctl -u {unit}")))
 }
+
+/// Whether this host is going down, where a keeper is asked to end by systemd.
+pub fn host_goes_down() -> bool {
+    own().is_some()
+        && Command::new("systemctl")
+            .arg("is-system-running")
+            .stdin(Stdio::null())
+            .output()
+            .is_ok_and(|done| done.stdout.starts_with(b"stopping"))
+}
