@@ -9,7 +9,7 @@ export LOCULE_COMMIT ?= $(shell git describe --always --dirty --abbrev=12 2>/dev
 target  := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 binary  := target/$(target)/release/locule
 
-.PHONY: help run test test-host test-conformance test-bats test-vm bench check miri docs install man deb uninstall need-build need-test release
+.PHONY: help run test test-host test-build test-conformance test-bats test-vm bench check miri docs install man deb uninstall need-build need-test release
 .PHONY: fuzz fuzz-long need-fuzz soak faults test-vm-long
 
 help: ## List the targets
@@ -20,12 +20,18 @@ run: release ## Build locule and run a real container made of this host's own us
 
 # The lanes: without privileges and in private namespaces (host), the specification's own validation
 # programs (conformance), runc's tests (bats), and a virtual machine with systemd and every controller (vm).
-test: test-host test-conformance test-bats test-vm fuzz ## Run all test lanes
+test: test-host test-build test-conformance test-bats test-vm fuzz ## Run all test lanes
 
 test-host: need-test ## Unit tests and the host lane: needs root, touches nothing outside its namespaces
 	@echo '== host lane'
 	$(CARGO) test --workspace --no-run
 	tests/lane $(CARGO) test --workspace --no-fail-fast --offline
+
+# The only tests that need a network: a distribution's packages, from where apt has them.
+test-build: need-test ## Build an image from Debian's packages, and run it
+	@echo '== images from packages'
+	$(CARGO) test --test images --no-run
+	unshare --mount --propagation private $(CARGO) test --offline --test images -- --ignored build::
 
 test-conformance: release need-test ## OCI runtime-tools' validation, built from Debian's source package
 	@echo '== conformance'
@@ -118,5 +124,5 @@ need-fuzz: need-build
 	@tools/need g++
 
 need-test: need-build
-	@tools/need skopeo umoci docker-registry zstd
+	@tools/need skopeo umoci docker-registry zstd mmdebstrap openssl libcap2-bin
 	@tools/need procps util-linux busybox-static man-db strace iproute2 nftables containernetworking-plugins uidmap dbus-daemon e2fsprogs xfsprogs btrfs-progs python3

@@ -119,7 +119,7 @@ impl Reader {
     }
 
     /// The next event; `None` when there is none yet. A line that is none is passed over.
-    pub fn next(&mut self) -> Result<Option<Event>> {
+    pub fn next_event(&mut self) -> Result<Option<Event>> {
         loop {
             if self.file.is_none() {
                 self.file = match std::mem::take(&mut self.older) {

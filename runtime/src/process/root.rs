@@ -125,10 +125,13 @@ fn name_of(op: &MountOp) -> String {
     }
 }
 
+/// Maps the ids of a mount, with those below it or without.
+type MapIds<'a> = dyn Fn(&OwnedFd, bool) -> Result<()> + 'a;
+
 fn make_mount(
     root: &Root,
     op: &MountOp,
-    (source, map_ids): (Option<&Source>, &dyn Fn(&OwnedFd, bool) -> Result<()>),
+    (source, map_ids): (Option<&Source>, &MapIds<'_>),
     plan: &Plan,
 ) -> Result<()> {
     match (&op.what, source) {
