@@ -43,7 +43,7 @@ vm-suites := $(filter-out engines-user,$(notdir $(wildcard tests/vm/suites/*)))
 
 test-vm: release need-test ## Suites in a Debian machine under QEMU, with KVM where it works
 	@echo '== virtual machine'
-	LOCULE_BIN=$(binary) tests/vm/vm run --end $(vm-suites)
+	LOCULE_BIN=$(binary) tests/vm/vm run --end --jobs 2 $(vm-suites)
 
 test-vm-long: release need-test ## The suites of the ordinary user under engines, which test-vm leaves out for their time
 	LOCULE_BIN=$(binary) tests/vm/vm run --end engines-user
@@ -111,4 +111,4 @@ need-fuzz: need-build
 
 need-test: need-build
 	@tools/need skopeo umoci docker-registry zstd
-	@tools/need procps util-linux busybox-static man-db strace iproute2 nftables containernetworking-plugins uidmap dbus-daemon e2fsprogs python3
+	@tools/need procps util-linux busybox-static man-db strace iproute2 nftables containernetworking-plugins uidmap dbus-daemon e2fsprogs xfsprogs btrfs-progs python3

@@ -8,7 +8,8 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
-use clap::{ArgAction, Command};
+use clap::{Arg, ArgAction, Command};
+use locule_machines::{Home, home};
 use locule_runtime::cgroup::Manager as Made;
 use locule_runtime::{Container, Error, Result, Store, contract};
 use nix::errno::Errno;
@@ -32,6 +33,8 @@ pub enum Manager {
 pub struct Globals {
     /// `--root`.
     pub root: Option<PathBuf>,
+    /// `--data`.
+    pub data: Option<PathBuf>,
     /// `--log`.
     pub log: Option<PathBuf>,
     /// `--log-format`.
@@ -62,6 +65,7 @@ impl Globals {
             let Some(flag) = Flag::of(&word) else { return Ok(First::Verb(word)) };
             match flag.name {
                 b"root" => self.root = Some(absolute(flag.value(words)?)?),
+                b"data" => self.data = Some(absolute(flag.value(words)?)?),
                 b"log" => {
                     self.log = Some(flag.value(words)?.into()).filter(|log: &PathBuf| log != OsStr::new(""))
                 }
@@ -130,6 +134,21 @@ impl Globals {
                 None => (PathBuf::from("/run/locule"), false),
             },
         }
+    }
+
+    /// The directory of machines, images and networks that was named, if any was.
+    pub fn data(&self) -> Result<Option<PathBuf>> {
+        match (&self.data, std::env::var_os("LOCULE_DATA").filter(|data| !data.is_empty())) {
+            (Some(data), _) => Ok(Some(data.clone())),
+            (None, Some(data)) => absolute(data).map(Some),
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// The machines of this host.
+    pub fn home(&self) -> Result<Home> {
+        let data = self.data()?.unwrap_or_else(|| PathBuf::from(home::DATA));
+        Ok(Home::new(&data, &self.root().0))
     }
 
     /// Opens the state root for a verb that makes nothing; `None` where there is none yet.
@@ -268,8 +287,15 @@ pub fn rewrite(
     let mut words = words;
     let mut flags = vec![OsString::from(command.get_name())];
     let mut others = Vec::new();
+    // A command that is optional can be told from the words before it by `--` alone.
+    let has_last = command.get_positionals().any(Arg::is_last_set);
+    let mut separated = !has_last;
     while let Some(word) = words.next() {
         if word == "--" {
+            if has_last {
+                flags.append(&mut others);
+                separated = true;
+            }
             others.extend(words);
             break;
         }
@@ -299,7 +325,9 @@ pub fn rewrite(
             None => flags.extend(cluster(command, &flag).ok_or_else(|| flag.unknown())?),
         }
     }
-    flags.push("--".into());
+    if separated {
+        flags.push("--".into());
+    }
     flags.append(&mut others);
     Ok(Rewritten::Words(flags))
 }
@@ -328,7 +356,6 @@ fn cluster(command: &Command, flag: &Flag<'_>) -> Option<Vec<OsString>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::Arg;
 
     fn command() -> Command {
         Command::new("exec")

@@ -16,8 +16,10 @@ mod docs;
 #[cfg(all(not(test), early_seal))]
 mod entry;
 mod log;
+mod openmetrics;
 mod out;
-mod signals;
+mod table;
+mod usage;
 
 use std::fs::OpenOptions;
 use std::os::fd::{AsFd, AsRawFd, IntoRawFd};
@@ -45,7 +47,10 @@ pub extern "C" fn main() -> libc::c_int {
 /// One call of locule, from words to exit code.
 fn call() -> i32 {
     let mut args = std::env::args_os();
-    args.next();
+    let called = args.next();
+    // systemd.generator(7): a program of its own, with directories alone as its words.
+    let generator = called.is_some_and(|name| name.as_encoded_bytes().ends_with(b"locule-generator"));
+    let mut args = generator.then(|| "generator".into()).into_iter().chain(args);
     let mut globals = Globals::default();
     let mut out = Out::default();
     // Global options are read into place one by one, so that an error in a later word

@@ -16,6 +16,7 @@ pub mod pack;
 pub mod reference;
 pub mod registry;
 pub mod rootfs;
+pub mod rootless;
 pub mod store;
 pub mod sys;
 pub mod time;

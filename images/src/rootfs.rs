@@ -4,9 +4,9 @@
 //! user namespace they are idmapped, so no file changes its owner.
 
 use std::ffi::CString;
-use std::fs::{self, File, OpenOptions};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::{self, File};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -19,7 +19,8 @@ use crate::digest::Digest;
 use crate::error::{Context, Error, Kind, Result};
 use crate::host;
 use crate::store::{Record, Store, encode};
-use crate::sys::fs::{IN_ROOT, cstring, openat2};
+use crate::sys::creds::FileIds;
+use crate::sys::fs::{BENEATH, IN_ROOT, cstring, openat2};
 use crate::sys::{mount, userns};
 use crate::unpack::Options;
 
@@ -55,6 +56,9 @@ pub struct Rootfs {
     pub map: Option<Map>,
     /// Without an upper directory: nothing can be written.
     pub read_only: bool,
+    /// Files of the upper directory have the image's ids as those of the layers have, and are mapped with
+    /// them: another map needs no change of owners. Nobody else may be able to reach the upper directory.
+    pub inside: bool,
 }
 
 /// What is mounted with a state directory.
@@ -95,14 +99,7 @@ impl Rootfs {
         let share = store.share()?;
         make_dir(&self.state)?;
         let place = File::open(target).map(OwnedFd::from).doing(doing)?;
-        let userns = match self.map {
-            Some(map) => Some(
-                userns::mapped(map.first, map.count)
-                    .doing(|| "making a user namespace for idmapped layers")
-                    .map_err(|err| err.context(doing()))?,
-            ),
-            None => None,
-        };
+        let userns = self.userns().map_err(|err| err.context(doing()))?;
         let act = || {
             if self.image == host::NAME {
                 self.remember(store, None)?;
@@ -120,12 +117,33 @@ impl Rootfs {
         done
     }
 
+    /// Mounts the layers `diff_ids`, or for none the host's own system, on the directory `target`: for a
+    /// caller who remembers what it made of which image, and who pinned the layers.
+    pub fn mount_layers(&self, store: &Store, diff_ids: Option<&[Digest]>, target: &Path) -> Result<()> {
+        make_dir(&self.state)?;
+        let place =
+            File::open(target).map(OwnedFd::from).doing(|| format!("opening {}", target.display()))?;
+        let userns = self.userns()?;
+        match diff_ids {
+            None => self.mount_host(&place, target, userns.as_ref()),
+            Some(diff_ids) => {
+                let lowers = store.layers(diff_ids)?;
+                self.overlay(&Overlay { lowers: &lowers, state: &self.state }, userns.as_ref(), &place)
+            }
+        }
+    }
+
+    fn userns(&self) -> Result<Option<OwnedFd>> {
+        let made = self.map.map(|map| userns::mapped(map.first, map.count));
+        made.transpose().doing(|| "making a user namespace for idmapped layers")
+    }
+
     /// Writes down what the upper directory belongs to, and refuses one of another image.
     fn remember(&self, store: &Store, record: Option<Record>) -> Result<()> {
         if let Ok(known) = Mounted::read(&self.state) {
             let same = known.record.as_ref().map(|known| &known.manifest.digest)
                 == record.as_ref().map(|record| &record.manifest.digest);
-            if !same || known.map != self.map {
+            if !same || known.map != self.upper_map() {
                 return Err(Error::new(
                     Kind::Busy,
                     format!("{} belongs to another image or map", self.state.display()),
@@ -134,9 +152,14 @@ impl Rootfs {
             }
             return Ok(());
         }
-        let text = serde_json::to_vec(&Mounted { record, map: self.map })
+        let text = serde_json::to_vec(&Mounted { record, map: self.upper_map() })
             .doing(|| format!("writing {}", self.state.display()))?;
         store.write_whole(&self.state.join("mounted.json"), &text)
+    }
+
+    /// What the owners of files in the upper directory are shifted by.
+    fn upper_map(&self) -> Option<Map> {
+        self.map.filter(|_| !self.inside)
     }
 
     /// The host's own system: what it is made of, each below an upper directory of its own.
@@ -168,23 +191,15 @@ impl Rootfs {
         for lower in overlay.lowers {
             let doing = || format!("opening the layer {}", lower.display());
             trees.push(match userns {
-                Some(userns) => {
-                    let path = path_c(lower)?;
-                    let tree = mount::clone_tree(nix::fcntl::AT_FDCWD, &path).doing(doing)?;
-                    mount::set_idmap(&tree, userns)
-                        .map_err(|errno| Error::sys(errno, format!("mapping the ids of {}", lower.display())))
-                        .map_err(|err| match err.errno() {
-                            Some(Errno::EINVAL | Errno::EOPNOTSUPP) => {
-                                err.hint("its file system has no idmapped mounts in this kernel")
-                            }
-                            _ => err,
-                        })?;
-                    tree
-                }
+                Some(userns) => mapped_tree(lower, userns)?,
                 None => File::open(lower).map(OwnedFd::from).doing(doing)?,
             });
         }
-        let upper = if self.read_only { None } else { Some(self.upper(overlay)?) };
+        let above = match userns {
+            Some(userns) if self.inside && !self.read_only => Some(mapped_tree(overlay.state, userns)?),
+            _ => None,
+        };
+        let upper = if self.read_only { None } else { Some(self.upper(overlay, above.as_ref())?) };
         // Without an upper directory, two layers are the least.
         let empty = overlay.state.join("empty");
         if upper.is_none() && trees.len() < 2 {
@@ -196,40 +211,42 @@ impl Rootfs {
         let mounted = match self.create(&trees, upper.as_ref()) {
             // Before 6.15 overlayfs takes no detached mounts: give them a place for a moment.
             Err(err) if userns.is_some() && err.errno() == Some(Errno::EINVAL) => {
-                self.create_attached(overlay, &trees, upper.as_ref())?
+                self.create_attached(overlay, &trees, upper, above.as_ref())?
             }
             other => other?,
         };
         mount::attach(&mounted, place).doing(|| "attaching it")
     }
 
-    /// Makes and opens `upper` and `work`.
-    fn upper(&self, overlay: &Overlay<'_>) -> Result<(OwnedFd, OwnedFd)> {
+    /// Makes and opens `upper` and `work`, in the mapped tree `above` where there is one.
+    fn upper(&self, overlay: &Overlay<'_>, above: Option<&OwnedFd>) -> Result<(OwnedFd, OwnedFd)> {
         let (upper, work) = (overlay.state.join("upper"), overlay.state.join("work"));
+        make_dir(&work)?;
         if !upper.is_dir() {
             // The root directory of what is seen is this one: it takes after the topmost layer's.
             let top = overlay.lowers.first().map_or_else(|| overlay.state.to_owned(), Clone::clone);
             let meta = fs::metadata(&top).doing(|| format!("looking at {}", top.display()))?;
-            make_dir(&work)?;
-            make_dir(&upper)?;
+            // Under another name first: an upper directory that is there is whole.
+            let part = overlay.state.join("upper.part");
+            make_dir(&part)?;
             use std::os::unix::fs::{MetadataExt, chown};
-            let owner = |id: u32| self.map.map_or(id, |map| map.first.saturating_add(id));
+            let owner = |id: u32| self.upper_map().map_or(id, |map| map.first.saturating_add(id));
             if nix::unistd::geteuid().is_root() {
-                chown(&upper, Some(owner(meta.uid())), Some(owner(meta.gid())))
-                    .doing(|| format!("setting the owner of {}", upper.display()))?;
+                chown(&part, Some(owner(meta.uid())), Some(owner(meta.gid())))
+                    .doing(|| format!("setting the owner of {}", part.display()))?;
             }
-            fs::set_permissions(&upper, meta.permissions())
-                .doing(|| format!("setting the mode of {}", upper.display()))?;
+            fs::set_permissions(&part, meta.permissions())
+                .doing(|| format!("setting the mode of {}", part.display()))?;
+            fs::rename(&part, &upper).doing(|| format!("naming {}", upper.display()))?;
         }
-        let open = |path: &Path| {
-            OpenOptions::new()
-                .read(true)
-                .custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW)
-                .open(path)
-                .map(OwnedFd::from)
-                .doing(|| format!("opening {}", path.display()))
-        };
-        Ok((open(&upper)?, open(&work)?))
+        match above {
+            Some(above) => open_upper(above.as_fd(), overlay.state),
+            None => {
+                let state =
+                    File::open(overlay.state).doing(|| format!("opening {}", overlay.state.display()))?;
+                open_upper(state.as_fd(), overlay.state)
+            }
+        }
     }
 
     fn create(&self, lowers: &[OwnedFd], upper: Option<&(OwnedFd, OwnedFd)>) -> Result<OwnedFd> {
@@ -256,14 +273,22 @@ impl Rootfs {
                 set(c"workdir", &by_fd(work))?;
             }
             // What is written above must be whole, so that it can become a layer.
-            set(c"redirect_dir", "off")?;
             set(c"metacopy", "off")?;
             set(c"index", "off")?;
             if Options::here().userxattr {
+                // With user.* attributes the kernel takes no other word, which here means the same.
+                set(c"redirect_dir", "nofollow")?;
                 mount::set_flag(&ctx, c"userxattr")?;
+            } else {
+                set(c"redirect_dir", "off")?;
             }
             let attrs = if self.map.is_some() { mount::NODEV } else { 0 };
             let attrs = if upper.is_none() { attrs | mount::RDONLY } else { attrs };
+            // Who makes the mount makes files in a mapped upper directory, and needs an id there.
+            let _owner = match self.map.filter(|_| self.inside) {
+                Some(map) => Some(FileIds::of(map.first)?),
+                None => None,
+            };
             mount::create(&ctx, attrs)
         };
         configure().map_err(|errno| {
@@ -279,21 +304,30 @@ impl Rootfs {
         &self,
         overlay: &Overlay<'_>,
         trees: &[OwnedFd],
-        upper: Option<&(OwnedFd, OwnedFd)>,
+        upper: Option<(OwnedFd, OwnedFd)>,
+        above: Option<&OwnedFd>,
     ) -> Result<OwnedFd> {
         let mut places = Vec::new();
-        let mut attached = Vec::new();
-        let mut act = || {
-            for (i, tree) in trees.iter().enumerate() {
-                let path = overlay.state.join(format!("lower-{i}"));
-                make_dir(&path)?;
-                let doing = || format!("attaching a layer to {}", path.display());
-                let place = File::open(&path).map(OwnedFd::from).doing(doing)?;
-                mount::attach(tree, &place).doing(doing)?;
-                places.push(path.clone());
-                attached.push(File::open(&path).map(OwnedFd::from).doing(doing)?);
-            }
-            self.create(&attached, upper)
+        let mut attach = |tree: &OwnedFd, name: String| {
+            let path = overlay.state.join(name);
+            make_dir(&path)?;
+            let doing = || format!("attaching a layer to {}", path.display());
+            let place = File::open(&path).map(OwnedFd::from).doing(doing)?;
+            mount::attach(tree, &place).doing(doing)?;
+            places.push(path.clone());
+            File::open(&path).map(OwnedFd::from).doing(doing)
+        };
+        let act = || {
+            let lowers = trees
+                .iter()
+                .enumerate()
+                .map(|(i, tree)| attach(tree, format!("lower-{i}")))
+                .collect::<Result<Vec<OwnedFd>>>()?;
+            let upper = match above {
+                Some(above) => Some(open_upper(attach(above, "above".into())?.as_fd(), overlay.state)?),
+                None => upper,
+            };
+            self.create(&lowers, upper.as_ref())
         };
         let made = act();
         for path in places {
@@ -323,6 +357,31 @@ pub fn remove(store: &Store, state: &Path) -> Result<()> {
         crate::unpack::tree::remove_all(parent.as_fd(), name, 0).doing(doing)?;
     }
     store.unpin(state)
+}
+
+/// A detached mount of the directory `path` whose ids are mapped.
+fn mapped_tree(path: &Path, userns: &OwnedFd) -> Result<OwnedFd> {
+    let name = path_c(path)?;
+    let tree = mount::clone_tree(nix::fcntl::AT_FDCWD, &name)
+        .doing(|| format!("opening the layer {}", path.display()))?;
+    mount::set_idmap(&tree, userns)
+        .map_err(|errno| Error::sys(errno, format!("mapping the ids of {}", path.display())))
+        .map_err(|err| match err.errno() {
+            Some(Errno::EINVAL | Errno::EOPNOTSUPP) => {
+                err.hint("its file system has no idmapped mounts in this kernel")
+            }
+            _ => err,
+        })?;
+    Ok(tree)
+}
+
+/// `upper` and `work` of the directory `state`, which is shown as `name`.
+fn open_upper(state: BorrowedFd<'_>, name: &Path) -> Result<(OwnedFd, OwnedFd)> {
+    let open = |below: &str| {
+        openat2(state, below.as_bytes(), OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW, 0, BENEATH)
+            .doing(|| format!("opening {}", name.join(below).display()))
+    };
+    Ok((open("upper")?, open("work")?))
 }
 
 fn make_dir(path: &Path) -> Result<()> {

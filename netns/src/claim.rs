@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use crate::address::Mac;
 use crate::error::{Error, Result};
-use crate::network::Subnet;
+use crate::network::{Network, Subnet};
 use crate::port::{self, Publish};
 use crate::sys::file;
 
@@ -19,6 +19,9 @@ use crate::sys::file;
 pub struct Claims {
     dir: PathBuf,
 }
+
+/// Numbers of classes that containers have.
+const SLOTS: std::ops::RangeInclusive<u16> = 0x10..=0xfff0;
 
 /// What one container claimed: paths of files.
 pub type Claimed = Vec<PathBuf>;
@@ -96,6 +99,11 @@ impl Claims {
         Ok(())
     }
 
+    /// Who has an address.
+    pub fn address_holder(&self, network: &str, address: IpAddr) -> Result<Option<String>> {
+        Self::holder(&self.addresses(network).join(address.to_string()))
+    }
+
     /// Claims the hardware address on a network.
     pub fn mac(&self, network: &str, mac: Mac, by: &Claimant<'_>, claimed: &mut Claimed) -> Result<()> {
         let path = self.addresses(network).join(mac.to_string());
@@ -109,6 +117,23 @@ impl Claims {
             }
         }
         Ok(())
+    }
+
+    /// Claims a number of a network's classes: `wanted`, or the next free one behind it.
+    pub fn slot(&self, network: &str, wanted: u16, by: &Claimant<'_>, claimed: &mut Claimed) -> Result<u16> {
+        let dir = self.addresses(network);
+        file::make_dir(&dir)?;
+        // 1 is the class of all, and numbers end below 0xffff.
+        let slots = u32::from(*SLOTS.end() - SLOTS.start()) + 1;
+        for step in 0..slots {
+            let slot = *SLOTS.start() + ((u32::from(wanted) + step) % slots) as u16;
+            let path = dir.join(format!("class-{slot}"));
+            if Self::take(&path, by)?.is_ok() {
+                claimed.push(path);
+                return Ok(slot);
+            }
+        }
+        Err(Error::taken(format!("every class of network {network} is taken")))
     }
 
     /// Claims an interface of the host.
@@ -127,12 +152,12 @@ impl Claims {
     /// Claims the next free address of a subnet.
     pub fn next_address(
         &self,
-        network: &str,
+        network: &Network,
         subnet: &Subnet,
         by: &Claimant<'_>,
         claimed: &mut Claimed,
     ) -> Result<IpAddr> {
-        let dir = self.addresses(network);
+        let dir = self.addresses(&network.name);
         file::make_dir(&dir)?;
         let (low, high) = subnet.pool();
         let cursor = dir.join(format!(".last-{}", subnet.subnet.to_string().replace('/', "_")));
@@ -147,7 +172,8 @@ impl Claims {
             let candidates = (start..=high).chain(low..start).take(1 << 20);
             for offset in candidates {
                 let Some(address) = subnet.subnet.nth(offset) else { continue };
-                if subnet.gateway == Some(address) {
+                let reserved = network.reserved_for_another(address, by.container).is_some();
+                if subnet.gateway == Some(address) || reserved {
                     continue;
                 }
                 let path = dir.join(address.to_string());
@@ -163,8 +189,9 @@ impl Claims {
             }
         }
         Err(Error::taken(format!(
-            "every address of {} in network {network} is taken: it has {}",
+            "every address of {} in network {} is taken: it has {}",
             subnet.subnet,
+            network.name,
             (high - low + 1) - u128::from(subnet.gateway.is_some())
         ))
         .hint("`locule network show` tells by whom; give the network a larger subnet"))

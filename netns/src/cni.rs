@@ -337,6 +337,7 @@ pub fn collect(network: &Network, living: &[(String, String)]) -> Result<bool> {
         process: None,
         pin: None,
         namespace: crate::sys::proc::NamespaceId { dev: 0, ino: 0 },
+        boot: String::new(),
     };
     let record = Record::new("", owner);
     let call = Call { record: &record, interface: "" };

@@ -6,12 +6,12 @@ use std::collections::BTreeSet;
 
 use crate::error::Result;
 use crate::link::Links;
-use crate::network::Kind;
+use crate::network::{Kind, Network};
 use crate::networks::Networks;
 use crate::nft::Nft;
 use crate::nft::element::Element;
 use crate::nft::schema;
-use crate::rate::{IFB, ifb_name};
+use crate::shape::{self, IFB, POOLS, ifb_name, pool_name};
 
 /// What was removed, and made anew.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub struct Collected {
     pub interfaces: Vec<String>,
     /// Claims of nobody.
     pub claims: Vec<String>,
-    /// How many elements of nobody were in locule's tables.
+    /// How many elements of nobody were in locule's tables, and classes of limits.
     pub elements: usize,
     /// How many elements were missing there.
     pub restored: usize,
@@ -42,6 +42,7 @@ impl Networks {
         for name in self.records.names()? {
             // A record that cannot be read or cleaned up must not keep the others.
             let outcome = self.records.load(&name).and_then(|record| match record {
+                Some(record) if record.owner.lives() && record.is_prepared() => Ok(Some(record)),
                 Some(record) if record.owner.lives() => self.settled(record).map(Some),
                 Some(record) => {
                     self.forget(&record)?;
@@ -73,9 +74,14 @@ impl Networks {
         }
         self.names.sweep(&owners)?;
         let mut links = Links::own()?;
-        let bridges: BTreeSet<_> = self
-            .definitions
-            .all()?
+        let networks = self.definitions.all()?;
+        let pools: BTreeSet<_> = networks
+            .iter()
+            .flat_map(|network| POOLS.map(|(_, way)| (network, way)))
+            .filter(|(network, way)| !network.total.of(*way).is_none())
+            .map(|(network, way)| pool_name(&network.name, way))
+            .collect();
+        let bridges: BTreeSet<_> = networks
             .iter()
             .filter(|network| network.kind == Kind::Bridge)
             .map(crate::network::Network::bridge_name)
@@ -84,7 +90,11 @@ impl Networks {
         for link in links.all()? {
             let ours = match link.kind.as_str() {
                 "veth" => is_end(&link.name, schema::END) && !ends.contains(&link.name),
-                "ifb" => is_end(&link.name, IFB) && !ends.iter().any(|end| ifb_name(end) == link.name),
+                "ifb" => {
+                    let ours =
+                        is_end(&link.name, IFB) || POOLS.iter().any(|(prefix, _)| is_end(&link.name, prefix));
+                    ours && !pools.contains(&link.name) && !ends.iter().any(|end| ifb_name(end) == link.name)
+                }
                 // A call that was killed while making a bridge leaves it down.
                 "bridge" => bridges.contains(&link.name) && !link.up,
                 _ => false,
@@ -94,9 +104,29 @@ impl Networks {
                 done.interfaces.push(link.name);
             }
         }
+        self.collect_limits(&mut done, &mut links, &networks)?;
         self.collect_elements(&mut done, used)?;
         self.collect_cni(&mut done)?;
         Ok(done)
+    }
+
+    /// Removes classes of nobody, and makes every limit again: whether one is there whole cannot be seen cheaper.
+    fn collect_limits(&self, done: &mut Collected, links: &mut Links, networks: &[Network]) -> Result<()> {
+        let records = self.records.all()?;
+        for network in networks.iter().filter(|network| matches!(network.kind, Kind::Bridge | Kind::Routed)) {
+            let on =
+                || records.iter().flat_map(|record| &record.interfaces).filter(|w| w.network == network.name);
+            if !network.total.is_none() {
+                let slots: Vec<u16> = on().filter_map(|wired| wired.slot).collect();
+                done.elements += shape::sweep(links, &network.name, &slots)?;
+            }
+            for wired in on().filter(|wired| wired.is_shaped()) {
+                if let Err(err) = shape::apply(links, wired, network.total) {
+                    done.failed.push(format!("{}: {err}", wired.host));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Lets plugins of CNI 1.1 look for what nobody owns.

@@ -33,7 +33,7 @@ pub fn ensure_bridge(links: &mut Links, nft: &mut Nft, network: &Network) -> Res
     refuse_overlap(links, network)?;
     // A fixed hardware address: else it would change with the ports.
     let mac = Mac::from_seed(digest(&["bridge", &network.name]));
-    links.add_down(NewLink { name: &name, mac: Some(mac), mtu: network.mtu }, "bridge")?;
+    links.add_bridge(NewLink { name: &name, mac: Some(mac), mtu: network.mtu })?;
     crate::fault::point("bridge");
     let made = dress_bridge(links, nft, network, &name);
     if made.is_err() {

@@ -146,19 +146,17 @@ impl Links {
         Ok(messages.iter().filter_map(read_link).collect())
     }
 
-    /// Makes a link of `kind` that is down.
-    pub fn add_down(&mut self, link: NewLink<'_>, kind: &str) -> Result<()> {
-        let attrs = link.attrs().nest(LINKINFO, info(kind, None));
+    /// Makes a bridge that is down and learns nothing from frames to itself as a bridge (01:80:c2:00:00:0x): these
+    /// pass no rule before they are learned from.
+    pub fn add_bridge(&mut self, link: NewLink<'_>) -> Result<()> {
+        const BR_MULTI_BOOLOPT: u16 = 46;
+        const NO_LL_LEARN: u32 = 1;
+        let options = [NO_LL_LEARN.to_ne_bytes(), NO_LL_LEARN.to_ne_bytes()].concat();
+        let data = Attrs::new().put(BR_MULTI_BOOLOPT, &options);
+        let kind = "bridge";
+        let attrs = link.attrs().nest(LINKINFO, info(kind, Some(data)));
         self.socket
             .call(Request::new(libc::RTM_NEWLINK, CREATE, &ifinfo(0, 0, 0), attrs))
-            .map_err(|errno| Error::sys(errno, format!("making the {kind} {}", link.name)).needs_module(kind))
-    }
-
-    /// Makes a link of `kind` that is up.
-    pub fn add(&mut self, link: NewLink<'_>, kind: &str, data: Option<Attrs>) -> Result<()> {
-        let attrs = link.attrs().nest(LINKINFO, info(kind, data));
-        self.socket
-            .call(Request::new(libc::RTM_NEWLINK, CREATE, &ifinfo(0, UP, UP), attrs))
             .map_err(|errno| Error::sys(errno, format!("making the {kind} {}", link.name)).needs_module(kind))
     }
 
@@ -211,6 +209,22 @@ impl Links {
             .map_err(|errno| Error::sys(errno, format!("making the {kind} {}", link.name)).needs_module(kind))
     }
 
+    /// Makes an `ifb` that is up and lets `queue` packets wait.
+    pub fn add_ifb(&mut self, link: NewLink<'_>, queue: u32) -> Result<()> {
+        let attrs = link.attrs().u32(libc::IFLA_TXQLEN, queue).nest(LINKINFO, info("ifb", None));
+        self.socket
+            .call(Request::new(libc::RTM_NEWLINK, CREATE, &ifinfo(0, UP, UP), attrs))
+            .map_err(|errno| Error::sys(errno, format!("making the ifb {}", link.name)).needs_module("ifb"))
+    }
+
+    /// Calls the link `index` `name`; it must be down.
+    pub fn rename(&mut self, index: u32, name: &str) -> Result<()> {
+        let attrs = Attrs::new().text(IFNAME, name);
+        self.socket
+            .call(Request::new(libc::RTM_NEWLINK, 0, &ifinfo(index, 0, 0), attrs))
+            .map_err(|errno| Error::sys(errno, format!("renaming interface {index} to {name}")))
+    }
+
     /// Moves a link into `ns` as `name`.
     pub fn send(&mut self, index: u32, name: &str, ns: impl AsFd) -> Result<()> {
         let attrs = Attrs::new().u32(NET_NS_FD, ns.as_fd().as_raw_fd() as u32).text(IFNAME, name);
@@ -227,15 +241,52 @@ impl Links {
             .map_err(|errno| Error::sys(errno, format!("setting interface {index} up or down")))
     }
 
-    /// Lets a port of a bridge get back what it sent.
-    pub fn hairpin(&mut self, index: u32) -> Result<()> {
+    /// Makes the link `index` what a container's port of a bridge is.
+    ///
+    /// With `mac` nothing is learned from what it sends: that address, and no other, is reached by it. With `hairpin`
+    /// it gets back what it sent. It has no address of its own.
+    pub fn set_port(&mut self, index: u32, mac: Option<Mac>, hairpin: bool) -> Result<()> {
         const BRPORT_MODE: u16 = 4;
+        const BRPORT_LEARNING: u16 = 8;
+        const BRPORT_UNICAST_FLOOD: u16 = 9;
         let mut body = ifinfo(index, 0, 0);
         body[0] = libc::AF_BRIDGE as u8;
-        let attrs = Attrs::new().nest(libc::IFLA_PROTINFO, Attrs::new().put(BRPORT_MODE, &[1]));
+        let mut flags = Attrs::new().put(BRPORT_MODE, &[u8::from(hairpin)]);
+        if mac.is_some() {
+            flags = flags.put(BRPORT_LEARNING, &[0]).put(BRPORT_UNICAST_FLOOD, &[0]);
+        }
+        let port = Request::new(libc::RTM_SETLINK, 0, &body, Attrs::new().nest(libc::IFLA_PROTINFO, flags));
+        let mut requests = vec![port];
+        if let Some(mac) = mac {
+            let mut body = [0u8; 12];
+            body[0] = libc::AF_BRIDGE as u8;
+            body[4..8].copy_from_slice(&index.to_ne_bytes());
+            // NUD_NOARP is what bridge(8) calls static: it does not age.
+            body[8..10].copy_from_slice(&libc::NUD_NOARP.to_ne_bytes());
+            body[10] = libc::NTF_MASTER;
+            requests.push(Request::new(
+                libc::RTM_NEWNEIGH,
+                REPLACE,
+                &body,
+                Attrs::new().put(libc::NDA_LLADDR, &mac.0),
+            ));
+        }
         self.socket
-            .call(Request::new(libc::RTM_SETLINK, 0, &body, attrs))
-            .map_err(|errno| Error::sys(errno, format!("setting the bridge's port {index}")))
+            .call_all(requests)
+            .map_err(|refusal| Error::sys(refusal.errno, format!("setting the bridge's port {index}")))?;
+        self.no_link_local(index)
+    }
+
+    /// Keeps the kernel from giving a link-local address to a link; without IPv6 there is nothing to keep.
+    fn no_link_local(&mut self, index: u32) -> Result<()> {
+        const INET6_ADDR_GEN_MODE: u16 = 8;
+        const NONE: u8 = 1;
+        let mode = Attrs::new().nest(libc::AF_INET6 as u16, Attrs::new().put(INET6_ADDR_GEN_MODE, &[NONE]));
+        let attrs = Attrs::new().nest(libc::IFLA_AF_SPEC, mode);
+        match self.socket.call(Request::new(libc::RTM_NEWLINK, 0, &ifinfo(index, 0, 0), attrs)) {
+            Ok(()) | Err(Errno::EAFNOSUPPORT | Errno::EOPNOTSUPP) => Ok(()),
+            Err(errno) => Err(Error::sys(errno, format!("keeping interface {index} without an address"))),
+        }
     }
 
     /// Removes the link called `name`; false if there is none.
@@ -343,6 +394,19 @@ impl Links {
             Err(Errno::ENOENT | Errno::ENODEV) if !on => Ok(()),
             other => other.map_err(|errno| Error::sys(errno, format!("answering for {address}"))),
         }
+    }
+
+    /// Told of every change of a link in the caller's network namespace.
+    pub fn watch() -> Result<Links> {
+        Ok(Links {
+            socket: Socket::links()
+                .map_err(|errno| Error::sys(errno, "listening for changes of interfaces"))?,
+        })
+    }
+
+    /// Waits for a change, or the end of `patience`; only of what `watch` made.
+    pub fn wait(&mut self, patience: std::time::Duration) -> Result<()> {
+        self.socket.wait(patience).map_err(|errno| Error::sys(errno, "waiting for a change of an interface"))
     }
 
     /// The socket, for what stands elsewhere (queueing disciplines).

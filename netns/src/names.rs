@@ -55,6 +55,19 @@ impl Names {
         Ok(path)
     }
 
+    /// Makes the hosts file of a container that is to be on several networks.
+    pub fn prepare_own(&self, container: &str, networks: &[&str]) -> Result<PathBuf> {
+        for network in networks {
+            self.prepare(network)?;
+            file::make_dir(&self.readers(network))?;
+            file::replace(&self.readers(network).join(container), b"")?;
+        }
+        for network in networks.iter().take(1) {
+            self.refresh(network)?;
+        }
+        Ok(self.own(container))
+    }
+
     /// Adds a container; returns the hosts file to bind into it.
     pub fn add(&self, container: &str, interfaces: &[Wired], first: bool) -> Result<Option<PathBuf>> {
         let named: Vec<_> = interfaces.iter().filter(|wired| !wired.addresses.is_empty()).collect();

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::address::{Cidr, digest};
 use crate::error::{Context, Error, Kind as ErrorKind, Result};
+use crate::rate::Total;
 use crate::sys::file;
 
 /// Version of the files' form.
@@ -143,6 +144,9 @@ pub struct Network {
     /// Whether senders' addresses are checked.
     #[serde(default = "yes")]
     pub guard: bool,
+    /// What all its containers together receive and send at most.
+    #[serde(default, skip_serializing_if = "Total::is_none")]
+    pub total: Total,
     /// Routes beside the default one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<RouteTo>,
@@ -155,6 +159,9 @@ pub struct Network {
     /// Search domains of containers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub search: Vec<String>,
+    /// Addresses that are kept for a container, whether it runs or not.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub reserved: BTreeMap<IpAddr, String>,
     /// The CNI configuration list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conflist: Option<PathBuf>,
@@ -178,10 +185,12 @@ impl Network {
             nat: true,
             internal: false,
             guard: true,
+            total: Total::default(),
             routes: Vec::new(),
             uplinks: Vec::new(),
             dns: Vec::new(),
             search: Vec::new(),
+            reserved: BTreeMap::new(),
             conflist: None,
             labels: BTreeMap::new(),
         }
@@ -194,6 +203,32 @@ impl Network {
             None if self.name.len() <= 12 => format!("lb-{}", self.name),
             None => format!("lb-{:012x}", digest(&[&self.name]) >> 16),
         }
+    }
+
+    /// Who an address is kept for, if it is somebody else than `container`.
+    pub fn reserved_for_another(&self, address: IpAddr, container: &str) -> Option<&str> {
+        self.reserved.get(&address).map(String::as_str).filter(|holder| *holder != container)
+    }
+
+    /// Refuses an address that no container of this network can have; returns its subnet.
+    pub fn check_address(&self, address: IpAddr) -> Result<&Subnet> {
+        let Some(subnet) = self.subnets.iter().find(|subnet| subnet.subnet.contains(address)) else {
+            let all: Vec<_> = self.subnets.iter().map(|subnet| subnet.subnet.to_string()).collect();
+            return Err(Error::invalid(format!(
+                "the address {address} is not in network {}: it has {}",
+                self.name,
+                all.join(", ")
+            )));
+        };
+        let (low, high) = subnet.subnet.usable();
+        let usable = subnet.subnet.offset(address).is_some_and(|offset| (low..=high).contains(&offset));
+        if subnet.gateway == Some(address) || !usable {
+            return Err(Error::taken(format!(
+                "the address {address} of network {} is its gateway, or the network's own",
+                self.name
+            )));
+        }
+        Ok(subnet)
     }
 
     /// Refuses what cannot work, naming field and value.
@@ -224,6 +259,9 @@ impl Network {
         }
         if self.mtu.is_some_and(|mtu| !(68..=65_535).contains(&mtu)) {
             return wrong("an MTU is between 68 and 65535".into());
+        }
+        if !self.total.is_none() && !matches!(self.kind, Kind::Bridge | Kind::Routed) {
+            return wrong(format!("{} has no rate of its own", self.kind.word()));
         }
         for (number, subnet) in self.subnets.iter().enumerate() {
             let Subnet { subnet: net, gateway, range } = subnet;
@@ -369,9 +407,20 @@ impl Definitions {
                 }
             }
         }
+        self.write(network)
+    }
+
+    /// Writes a definition, in place of the one that is there.
+    pub fn write(&self, network: &Network) -> Result<()> {
+        network.check()?;
         file::make_dir(&self.dir)?;
         let text = serde_json::to_vec_pretty(network).doing(|| "encoding the network")?;
-        file::replace_durably(&path, &text)
+        file::replace_durably(&self.path(&network.name), &text)
+    }
+
+    /// Whether there is a network of that name.
+    pub fn has(&self, name: &str) -> bool {
+        self.path(name).exists()
     }
 
     /// Removes a definition.

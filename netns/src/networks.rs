@@ -15,11 +15,11 @@ use crate::fault;
 use crate::host;
 use crate::link::Links;
 use crate::names::Names;
-use crate::network::{Definitions, Kind, Network, Subnet, free_subnet4, free_subnet6};
+use crate::network::{Definitions, Kind, Network};
 use crate::nft::element::Element;
 use crate::nft::{Nft, schema};
 use crate::port::Publish;
-use crate::rate::Rates;
+use crate::rate::{Rates, Total};
 use crate::record::{Owner, Record, Records, Wired};
 use crate::sys::file::{self, Lock};
 use crate::sys::proc::{self, NamespaceId, Process};
@@ -62,7 +62,60 @@ pub struct Attached {
     pub resolv: PathBuf,
 }
 
+/// Files to bind into a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prepared {
+    /// Its /etc/hosts, unless it is on no network.
+    pub hosts: Option<PathBuf>,
+    /// Its /etc/resolv.conf.
+    pub resolv: PathBuf,
+}
+
 /// The networks of a host.
+///
+/// What a manager of long-lived containers does, from the first start to a change while it runs and to its end. Nothing
+/// is kept but what the manager keeps itself (here the address); after a reboot of the host the same calls do.
+///
+/// ```no_run
+/// use locule_netns::networks::{DEFINITIONS, RUNTIME};
+/// use locule_netns::{Attachment, Networks, Owner};
+/// # fn create(_: Option<std::path::PathBuf>, _: std::path::PathBuf) -> i32 { 1 }
+/// # fn start() {}
+/// # fn main() -> locule_netns::Result<()> {
+/// let networks = Networks::open(DEFINITIONS.as_ref(), RUNTIME.as_ref())?;
+/// let network = networks.ensure_default()?;
+/// let mut wanted = Attachment { network: network.name.clone(), ..Attachment::default() };
+/// wanted.ports = vec!["8080:80".parse()?];
+/// wanted.rates.up = "20mbit".parse()?;
+///
+/// // Before it is created: files to bind to /etc/hosts and /etc/resolv.conf.
+/// let files = networks.prepare("web1", std::slice::from_ref(&wanted))?;
+/// // Created, not started: init waits in its network namespace.
+/// let init = create(files.hosts, files.resolv);
+/// let (owner, namespace) = Owner::process(init)?;
+/// let attached = networks.attach(&namespace, owner, "web1", std::slice::from_ref(&wanted))?;
+/// start();
+///
+/// // The address is now the machine's own, also while it is stopped.
+/// let address = attached.interfaces[0].addresses[0].address;
+/// networks.reserve(&network.name, "web1", &[address])?;
+/// wanted.addresses = vec![address];
+///
+/// // While it runs.
+/// let mut rates = wanted.rates;
+/// rates.down = "100mbit".parse()?;
+/// networks.change("web1", &network.name, Some(rates), None)?;
+/// for traffic in networks.traffic()?.iter().filter(|of| of.host == attached.interfaces[0].host) {
+///     println!("class {}: {} bytes in, {} out", traffic.class, traffic.received, traffic.sent);
+/// }
+///
+/// // At its end, whichever it was: stopped, crashed, the host rebooted. Whatever is left to do is done.
+/// networks.detach("web1", None)?;
+/// // And when it is removed for good.
+/// networks.unreserve("web1")?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Networks {
     pub(crate) definitions: Definitions,
@@ -111,66 +164,6 @@ impl Networks {
     /// The classes of traffic.
     pub fn classes(&self) -> Result<Classes> {
         Classes::load(&self.dir.join(".classes.json"))
-    }
-
-    /// Writes the definition of a new network; what it leaves open is chosen.
-    pub fn create(&self, mut network: Network, ipv6: bool) -> Result<Network> {
-        let _lock = self.lock()?;
-        let pooled = matches!(network.kind, Kind::Bridge | Kind::Routed);
-        if network.kind == Kind::Routed {
-            network.nat = false;
-        }
-        if pooled && network.subnets.is_empty() {
-            let mut taken = host::known_subnets(&mut Links::own()?)?;
-            taken.extend(self.definitions.all()?.iter().flat_map(|n| n.subnets.iter().map(|s| s.subnet)));
-            network.subnets.push(Subnet { subnet: free_subnet4(&taken)?, gateway: None, range: None });
-        }
-        if pooled && ipv6 && !network.subnets.iter().any(|subnet| subnet.subnet.address.is_ipv6()) {
-            network.subnets.push(Subnet { subnet: free_subnet6()?, gateway: None, range: None });
-        }
-        if network.kind == Kind::Bridge {
-            for subnet in network.subnets.iter_mut().filter(|subnet| subnet.gateway.is_none()) {
-                subnet.gateway = subnet.subnet.nth(subnet.subnet.usable().0);
-            }
-            network.bridge = Some(network.bridge_name());
-        }
-        self.definitions.create(&network)?;
-        Ok(network)
-    }
-
-    /// Removes a network that no container is on, with its bridge.
-    pub fn remove(&self, name: &str) -> Result<()> {
-        let _lock = self.lock()?;
-        let network = self.definitions.load(name)?;
-        let users: Vec<_> = self
-            .records
-            .all()?
-            .into_iter()
-            .filter(|record| record.interfaces.iter().any(|wired| wired.network == name))
-            .collect();
-        if let Some(record) = users.iter().find(|record| record.owner.lives()) {
-            return Err(Error::taken(format!(
-                "network {name:?} is used by container {:?}",
-                record.container
-            ))
-            .hint("disconnect it first"));
-        }
-        for record in users {
-            self.forget(&record)?;
-        }
-        if network.kind == Kind::Bridge {
-            let mut links = Links::own()?;
-            if links.find(&network.bridge_name())?.is_some_and(|link| link.kind == "bridge") {
-                links.remove(&network.bridge_name())?;
-            }
-            let mut nft = Nft::open()?;
-            if nft.owner()?.is_some() {
-                nft.remove(&host::elements(&network))?;
-            }
-        }
-        self.claims.forget(name)?;
-        self.names.forget_network(name)?;
-        self.definitions.remove(name)
     }
 
     pub(crate) fn lives(&self, container: &str) -> bool {
@@ -261,9 +254,43 @@ impl Networks {
         }
     }
 
+    /// Makes the files that a container finds names by, before it is created: to bind to its /etc/hosts and
+    /// /etc/resolv.conf. They are kept current from `attach` on, and theirs until `detach` or the caller's end.
+    pub fn prepare(&self, container: &str, wanted: &[Attachment]) -> Result<Prepared> {
+        let _lock = self.lock()?;
+        let networks: Vec<Network> =
+            wanted.iter().map(|wanted| self.wanted(&wanted.network)).collect::<Result<_>>()?;
+        match self.records.load(container)? {
+            Some(record) if record.owner.lives() && !record.is_prepared() => {}
+            Some(record) => self.forget(&record)?,
+            None => {}
+        }
+        if self.records.load(container)?.is_none() {
+            // Until it has a namespace it is the caller's, so that gc leaves the files alone.
+            let owner = Owner::process(std::process::id() as i32)?.0;
+            let record = Record { working: Process::own(), ..Record::new(container, owner) };
+            self.records.save(&record)?;
+        }
+        let named: Vec<&str> = networks
+            .iter()
+            .filter(|network| network.kind != Kind::None)
+            .map(|network| network.name.as_str())
+            .collect();
+        let hosts = match named.as_slice() {
+            [] => None,
+            [one] => Some(self.names.prepare(one)?),
+            several => Some(self.names.prepare_own(container, several)?),
+        };
+        let resolv = self.names.write_resolv(container, &networks.iter().collect::<Vec<_>>())?;
+        Ok(Prepared { hosts, resolv })
+    }
+
     /// What is known of the container; what an earlier one of its name left is taken away.
     fn known(&self, container: &str, owner: &Owner) -> Result<Option<Record>> {
         let Some(record) = self.records.load(container)? else { return Ok(None) };
+        if record.is_prepared() {
+            return Ok(None);
+        }
         if record.owner.namespace == owner.namespace && record.owner.lives() {
             return Ok(Some(self.settled(record)?));
         }
@@ -285,6 +312,10 @@ impl Networks {
             self.take_down(&record, wired)?;
         }
         let settled = Record { working: None, interfaces: whole, ..record };
+        // Limits are the last of what is made, and do not show in the container.
+        for wired in settled.interfaces.iter().filter(|wired| wired.is_shaped()) {
+            crate::shape::apply(&mut Links::own()?, wired, self.total(&wired.network)?)?;
+        }
         self.records.save(&settled)?;
         Ok(settled)
     }
@@ -307,6 +338,14 @@ impl Networks {
             if complete { whole.push(wired.clone()) } else { broken.push(wired.clone()) }
         }
         Ok((whole, broken))
+    }
+
+    /// The rate of a network; a definition that is gone has none.
+    fn total(&self, network: &str) -> Result<Total> {
+        if !self.definitions.has(network) {
+            return Ok(Total::default());
+        }
+        Ok(self.definitions.load(network)?.total)
     }
 
     fn wire(
@@ -454,7 +493,13 @@ impl Networks {
             return Err(Error::invalid(format!("an interface of kind {} has no limits", wired.kind.word())));
         }
         let before = wired.clone();
-        wired.rates = rates.unwrap_or(wired.rates);
+        let definition = self.definitions.load(network)?;
+        let asked = rates.unwrap_or(wired.rates);
+        asked.check()?;
+        if asked != before.rates {
+            self.check_guarantee(&definition, container, asked)?;
+        }
+        wired.rates = asked;
         wired.firewall = firewall.unwrap_or(wired.firewall);
         let after = wired.clone();
         self.records.save(&record)?;
@@ -468,7 +513,7 @@ impl Networks {
             nft.remove(&only(&old, &new))?;
         }
         if after.rates != before.rates {
-            crate::rate::apply(&mut Links::own()?, &after.host, after.rates)?;
+            crate::shape::apply(&mut Links::own()?, &after, definition.total)?;
         }
         Ok(after)
     }

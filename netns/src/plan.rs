@@ -7,9 +7,11 @@ use std::net::IpAddr;
 use crate::address::{Cidr, Mac, digest};
 use crate::claim::{Claimant, Claimed};
 use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::link::Links;
 use crate::network::{Kind, Network, Subnet, check_interface};
 use crate::networks::{Attachment, Networks};
 use crate::nft::schema;
+use crate::rate::{Rate, Rates, Way};
 use crate::record::{Record, Wired};
 use crate::wire;
 
@@ -28,7 +30,7 @@ impl Networks {
         let by = Claimant { container: &container, own: &own, lives: &lives };
         let mut networks = Vec::new();
         for attachment in wanted {
-            let network = self.definitions.load(&attachment.network)?;
+            let network = self.wanted(&attachment.network)?;
             if network.kind == Kind::Host {
                 return Err(Error::invalid(
                     "the host's network is joined at creation, by a container without a network namespace",
@@ -88,6 +90,8 @@ impl Networks {
                 .unwrap_or_default(),
         };
         check_interface(&interface)?;
+        wanted.rates.check()?;
+        self.check_guarantee(network, by.container, wanted.rates)?;
         if record.interfaces.iter().any(|wired| wired.interface == interface) {
             return Err(Error::taken(format!(
                 "container {:?} has an interface {interface} already",
@@ -113,6 +117,10 @@ impl Networks {
         if network.kind == Kind::Device {
             self.claims.device(&host, by, claimed)?;
         }
+        let slot = match network.total.is_none() {
+            true => None,
+            false => Some(self.claims.slot(&network.name, (seed >> 48) as u16, by, claimed)?),
+        };
         let addresses = match network.kind {
             Kind::Cni => wanted.addresses.iter().copied().map(Cidr::host).collect(),
             _ => self.addresses(network, wanted, by, claimed)?,
@@ -131,6 +139,13 @@ impl Networks {
             ports: wanted.ports.clone(),
             names: wanted.names.clone(),
             rates: wanted.rates,
+            slot,
+            moved: match network.kind {
+                Kind::Device => Links::own()?.find(&network.parent.clone().unwrap_or_default())?,
+                _ => None,
+            }
+            .filter(|link| link.kind.is_empty())
+            .and_then(|link| link.mac),
             parent: network.parent.clone(),
             cni: (network.kind == Kind::Cni).then(|| crate::cni::plan(network, wanted)).transpose()?,
             claims: Vec::new(),
@@ -142,6 +157,50 @@ impl Networks {
             }
         }
         Ok(wired)
+    }
+
+    /// Refuses a guarantee that the network cannot keep: it has no rate, or has promised it to others.
+    pub(crate) fn check_guarantee(&self, network: &Network, container: &str, rates: Rates) -> Result<()> {
+        for way in Way::ALL {
+            let (least, total) = (rates.least(way), network.total.of(way));
+            if least.is_none() {
+                continue;
+            }
+            let word = way.word();
+            if total.is_none() {
+                return Err(Error::invalid(format!(
+                    "{word}: {least} cannot be guaranteed: a guarantee is a part of the network's rate, and {} has none",
+                    network.name
+                ))
+                .hint(format!("`locule network set --{word} RATE {}` gives it one", network.name)));
+            }
+            let others: u64 = self.guaranteed(&network.name, Some(container), way)?;
+            if least.0 + others > total.0 {
+                return Err(Error::taken(format!(
+                    "{word}: {least} of network {}'s {total} cannot be guaranteed: {} are promised to others",
+                    network.name,
+                    Rate(others)
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// What living containers but one have been promised of a network's rate.
+    pub(crate) fn guaranteed(&self, network: &str, but: Option<&str>, way: Way) -> Result<u64> {
+        let mut sum = 0;
+        for record in self.records.all()?.iter().filter(|record| Some(record.container.as_str()) != but) {
+            let promised: u64 = record
+                .interfaces
+                .iter()
+                .filter(|wired| wired.network == network)
+                .map(|wired| wired.rates.least(way).0)
+                .sum();
+            if promised > 0 && record.owner.lives() {
+                sum += promised;
+            }
+        }
+        Ok(sum)
     }
 
     /// One address of each of the network's families, as asked for or the next free one.
@@ -158,19 +217,10 @@ impl Networks {
         };
         let mut addresses = Vec::new();
         for address in &wanted.addresses {
-            let Some(subnet) = network.subnets.iter().find(|subnet| subnet.subnet.contains(*address)) else {
-                let all: Vec<_> = network.subnets.iter().map(|subnet| subnet.subnet.to_string()).collect();
-                return Err(Error::invalid(format!(
-                    "the address {address} is not in network {}: it has {}",
-                    network.name,
-                    all.join(", ")
-                )));
-            };
-            let (low, high) = subnet.subnet.usable();
-            let usable = subnet.subnet.offset(*address).is_some_and(|offset| (low..=high).contains(&offset));
-            if subnet.gateway == Some(*address) || !usable {
+            let subnet = network.check_address(*address)?;
+            if let Some(holder) = network.reserved_for_another(*address, by.container) {
                 return Err(Error::taken(format!(
-                    "the address {address} of network {} is its gateway, or the network's own",
+                    "the address {address} of network {} is kept for container {holder:?}",
                     network.name
                 )));
             }
@@ -183,12 +233,12 @@ impl Networks {
                 continue;
             }
             let Some(first) = subnets.next() else { continue };
-            let mut found = self.claims.next_address(&network.name, first, by, claimed);
+            let mut found = self.claims.next_address(network, first, by, claimed);
             let mut from = first;
             for subnet in subnets {
                 if found.as_ref().is_err_and(|err| err.kind() == ErrorKind::Taken) {
                     from = subnet;
-                    found = self.claims.next_address(&network.name, subnet, by, claimed);
+                    found = self.claims.next_address(network, subnet, by, claimed);
                 }
             }
             addresses.push(prefix(from, found?));

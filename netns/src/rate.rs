@@ -1,61 +1,131 @@
-//! How fast a container may send and receive: queueing disciplines on the host's side, changed live.
+//! How fast a container may send and receive, and how fast it always can: the words for it.
 //!
-//! Towards the container a token bucket stands on the host's end. From it, what arrives at the host's end is led
-//! through an `ifb` device with a token bucket of its own: shaped rather than dropped, and out of the container's
-//! reach. Owns those disciplines and the `ifb` device.
+//! Pure data; `shape` makes it true.
 
 use std::fmt;
 use std::str::FromStr;
 
-use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::link::{Links, NewLink};
-use crate::nft::schema::END;
-use crate::sys::netlink::{Attrs, CREATE, REPLACE, Request};
 
-/// Bits a second; zero is no limit.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Bits a second; zero is none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Rate(pub u64);
 
-/// Limits of one interface.
+/// A direction, seen from the container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// Towards the container.
+    Down,
+    /// From the container.
+    Up,
+}
+
+impl Way {
+    /// Both.
+    pub const ALL: [Way; 2] = [Way::Down, Way::Up];
+
+    /// Its word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Way::Down => "down",
+            Way::Up => "up",
+        }
+    }
+}
+
+/// Limits of one interface: ceilings, and what it gets of the network's rate even when all want more.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rates {
-    /// Towards the container.
+    /// Ceiling towards the container.
     #[serde(default, skip_serializing_if = "Rate::is_none")]
     pub down: Rate,
-    /// From the container.
+    /// Ceiling from the container.
+    #[serde(default, skip_serializing_if = "Rate::is_none")]
+    pub up: Rate,
+    /// Guarantee towards the container: a part of its network's rate.
+    #[serde(default, skip_serializing_if = "Rate::is_none")]
+    pub down_min: Rate,
+    /// Guarantee from the container.
+    #[serde(default, skip_serializing_if = "Rate::is_none")]
+    pub up_min: Rate,
+}
+
+/// What all containers of a network together may receive and send: what guarantees are parts of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Total {
+    /// Towards the containers.
+    #[serde(default, skip_serializing_if = "Rate::is_none")]
+    pub down: Rate,
+    /// From the containers.
     #[serde(default, skip_serializing_if = "Rate::is_none")]
     pub up: Rate,
 }
 
+impl Total {
+    /// Whether there is none, either way.
+    pub fn is_none(&self) -> bool {
+        self.down.is_none() && self.up.is_none()
+    }
+
+    /// Of one direction.
+    pub fn of(&self, way: Way) -> Rate {
+        match way {
+            Way::Down => self.down,
+            Way::Up => self.up,
+        }
+    }
+}
+
 impl Rate {
-    /// Whether there is no limit.
+    /// Whether there is none.
     pub fn is_none(&self) -> bool {
         self.0 == 0
     }
 
-    fn bytes(self) -> u64 {
+    /// Bytes a second.
+    pub fn bytes(self) -> u64 {
         self.0 / 8
-    }
-
-    /// What may go at once: 10 ms, and never less than a large packet of segmentation offload.
-    fn burst(self) -> u64 {
-        (self.bytes() / 100).max(64 << 10)
-    }
-
-    /// What waits at most: 50 ms more.
-    fn limit(self) -> u64 {
-        self.burst() + (self.bytes() / 20).max(64 << 10)
     }
 }
 
 impl Rates {
-    /// Whether there is no limit at all.
+    /// Whether there is nothing to enforce at all.
     pub fn is_unlimited(&self) -> bool {
-        self.down.is_none() && self.up.is_none()
+        *self == Rates::default()
+    }
+
+    /// The ceiling of one direction.
+    pub fn most(&self, way: Way) -> Rate {
+        match way {
+            Way::Down => self.down,
+            Way::Up => self.up,
+        }
+    }
+
+    /// The guarantee of one direction.
+    pub fn least(&self, way: Way) -> Rate {
+        match way {
+            Way::Down => self.down_min,
+            Way::Up => self.up_min,
+        }
+    }
+
+    /// Refuses what contradicts itself.
+    pub fn check(&self) -> Result<()> {
+        for way in Way::ALL {
+            let (least, most) = (self.least(way), self.most(way));
+            if !most.is_none() && least > most {
+                return Err(Error::invalid(format!(
+                    "{}: {least} are guaranteed, which is above the ceiling of {most}",
+                    way.word()
+                )));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -108,126 +178,6 @@ impl From<Rate> for String {
     }
 }
 
-const ROOT: u32 = 0xffff_ffff;
-const INGRESS: u32 = 0xffff_fff1;
-const KIND: u16 = libc::TCA_KIND;
-const OPTIONS: u16 = libc::TCA_OPTIONS;
-const TBF_PARMS: u16 = 1;
-const TBF_RATE64: u16 = 4;
-const TBF_BURST: u16 = 6;
-
-fn tcmsg(index: u32, handle: u32, parent: u32, info: u32) -> [u8; 20] {
-    let mut body = [0; 20];
-    body[4..8].copy_from_slice(&index.to_ne_bytes());
-    body[8..12].copy_from_slice(&handle.to_ne_bytes());
-    body[12..16].copy_from_slice(&parent.to_ne_bytes());
-    body[16..20].copy_from_slice(&info.to_ne_bytes());
-    body
-}
-
-fn token_bucket(index: u32, rate: Rate) -> Request {
-    // struct tc_tbf_qopt: two rate specifications of twelve bytes, limit, buffer, mtu.
-    let mut parms = [0u8; 36];
-    // Ethernet framing (TC_LINKLAYER_ETHERNET), so that the kernel needs no table of times.
-    parms[1] = 1;
-    let small = u32::try_from(rate.bytes()).unwrap_or(u32::MAX);
-    parms[8..12].copy_from_slice(&small.to_ne_bytes());
-    let limit = u32::try_from(rate.limit()).unwrap_or(u32::MAX);
-    parms[24..28].copy_from_slice(&limit.to_ne_bytes());
-    let burst = u32::try_from(rate.burst()).unwrap_or(u32::MAX);
-    let mut options = Attrs::new().put(TBF_PARMS, &parms).u32(TBF_BURST, burst);
-    if small == u32::MAX {
-        options = options.put(TBF_RATE64, &rate.bytes().to_ne_bytes());
-    }
-    let attrs = Attrs::new().text(KIND, "tbf").nest(OPTIONS, options);
-    Request::new(libc::RTM_NEWQDISC, REPLACE, &tcmsg(index, 0x1_0000, ROOT, 0), attrs)
-}
-
-/// Leads all that arrives at `index` to the interface `to`.
-fn redirect(index: u32, to: u32) -> Request {
-    const ETH_P_ALL: u32 = 0x0300;
-    const U32_SEL: u16 = 5;
-    const U32_ACT: u16 = 7;
-    const TERMINAL: u8 = 1;
-    // struct tc_mirred: index, capab, action TC_ACT_STOLEN, refcnt, bindcnt, egress redirect, interface.
-    let words: [u32; 7] = [0, 0, 4, 0, 0, 1, to];
-    let mirred: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
-    let action = Attrs::new().text(1, "mirred").nest(2, Attrs::new().put(2, &mirred));
-    // struct tc_u32_sel with one key whose mask is zero: it matches everything.
-    let mut selector = [0u8; 16 + 16];
-    selector[0] = TERMINAL;
-    selector[2] = 1;
-    let options = Attrs::new().put(U32_SEL, &selector).nest(U32_ACT, Attrs::new().nest(1, action));
-    let attrs = Attrs::new().text(KIND, "u32").nest(OPTIONS, options);
-    let body = tcmsg(index, 0, 0xffff_0000, 1 << 16 | ETH_P_ALL);
-    Request::new(libc::RTM_NEWTFILTER, CREATE, &body, attrs)
-}
-
-/// What names of `ifb` devices begin with, in place of the host's end's.
-pub const IFB: &str = "lci-";
-
-/// The `ifb` device of the host's end `host`.
-pub fn ifb_name(host: &str) -> String {
-    format!("{IFB}{}", host.strip_prefix(END).unwrap_or(host))
-}
-
-/// Makes the limits of the host's end `host` what `rates` says.
-pub fn apply(links: &mut Links, host: &str, rates: Rates) -> Result<()> {
-    let link = links.need(host)?;
-    let doing = |what: &str| format!("limiting {host}: {what}");
-    if rates.down.is_none() {
-        remove_root(links, link.index)?;
-    } else {
-        links
-            .socket()
-            .call(token_bucket(link.index, rates.down))
-            .map_err(|errno| Error::sys(errno, doing("towards the container")).needs_module("sch_tbf"))?;
-    }
-    let ifb = ifb_name(host);
-    if rates.up.is_none() {
-        let attrs = Attrs::new().text(KIND, "ingress");
-        let request = Request::new(libc::RTM_DELQDISC, 0, &tcmsg(link.index, 0xffff_0000, INGRESS, 0), attrs);
-        match links.socket().call(request) {
-            Ok(()) | Err(Errno::ENOENT | Errno::EINVAL) => {}
-            Err(errno) => return Err(Error::sys(errno, doing("lifting the limit from the container"))),
-        }
-        return links.remove(&ifb).map(drop);
-    }
-    let fresh = links.find(&ifb)?.is_none();
-    if fresh {
-        links.add(NewLink { name: &ifb, mac: None, mtu: Some(link.mtu) }, "ifb", None)?;
-    }
-    let to = links.need(&ifb)?.index;
-    links
-        .socket()
-        .call(token_bucket(to, rates.up))
-        .map_err(|errno| Error::sys(errno, doing("from the container")).needs_module("sch_tbf"))?;
-    if fresh {
-        let attrs = Attrs::new().text(KIND, "ingress");
-        let request =
-            Request::new(libc::RTM_NEWQDISC, CREATE, &tcmsg(link.index, 0xffff_0000, INGRESS, 0), attrs);
-        match links.socket().call(request) {
-            Ok(()) | Err(Errno::EEXIST) => {}
-            Err(errno) => {
-                return Err(Error::sys(errno, doing("from the container")).needs_module("sch_ingress"));
-            }
-        }
-        links.socket().call(redirect(link.index, to)).map_err(|errno| {
-            Error::sys(errno, doing("leading its packets through a queue"))
-                .needs_module("cls_u32 and act_mirred")
-        })?;
-    }
-    Ok(())
-}
-
-fn remove_root(links: &mut Links, index: u32) -> Result<()> {
-    let request = Request::new(libc::RTM_DELQDISC, 0, &tcmsg(index, 0, ROOT, 0), Attrs::new());
-    match links.socket().call(request) {
-        Ok(()) | Err(Errno::ENOENT | Errno::EINVAL) => Ok(()),
-        Err(errno) => Err(Error::sys(errno, "lifting a limit")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -240,5 +190,14 @@ mod tests {
         for text in ["", "20", "mbit", "1bit", "20mb", "-1mbit", "99999999999999999999gbit"] {
             assert!(text.parse::<Rate>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_guarantee_is_not_above_the_ceiling() {
+        let rates = |down, down_min| Rates { down: Rate(down), down_min: Rate(down_min), ..Rates::default() };
+        rates(0, 9_000_000).check().unwrap();
+        rates(9_000_000, 9_000_000).check().unwrap();
+        let told = rates(8_000_000, 9_000_000).check().unwrap_err().to_string();
+        assert!(told.contains("down") && told.contains("9mbit") && told.contains("8mbit"), "{told}");
     }
 }

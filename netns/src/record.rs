@@ -14,7 +14,7 @@ use crate::network::Kind;
 use crate::port::Publish;
 use crate::rate::Rates;
 use crate::sys::file;
-use crate::sys::proc::{NamespaceId, Process};
+use crate::sys::proc::{NamespaceId, Process, boot_id};
 
 /// Version of the files' form.
 const VERSION: u32 = 1;
@@ -30,6 +30,9 @@ pub struct Owner {
     pub pin: Option<PathBuf>,
     /// The namespace.
     pub namespace: NamespaceId,
+    /// The boot of the host: pids and namespaces have the same numbers again after the next one.
+    #[serde(default)]
+    pub boot: String,
 }
 
 impl Owner {
@@ -43,13 +46,15 @@ impl Owner {
         if !process.alive() {
             return Err(gone());
         }
-        Ok((Owner { process: Some(process), pin: None, namespace: NamespaceId::of(&file)? }, file))
+        let namespace = NamespaceId::of(&file)?;
+        Ok((Owner { process: Some(process), pin: None, namespace, boot: boot_id() }, file))
     }
 
     /// The namespace bound to `path`, opened.
     pub fn pinned(path: &Path) -> Result<(Owner, File)> {
         let file = File::open(path).doing(|| format!("opening the network namespace {}", path.display()))?;
-        Ok((Owner { process: None, pin: Some(path.to_owned()), namespace: NamespaceId::of(&file)? }, file))
+        let namespace = NamespaceId::of(&file)?;
+        Ok((Owner { process: None, pin: Some(path.to_owned()), namespace, boot: boot_id() }, file))
     }
 
     /// The file that leads to the namespace.
@@ -64,7 +69,9 @@ impl Owner {
     /// Whether the namespace is still theirs.
     pub fn lives(&self) -> bool {
         let process = self.process.as_ref().is_none_or(Process::alive);
-        process && self.path().and_then(|path| NamespaceId::at(&path)) == Some(self.namespace)
+        self.boot == boot_id()
+            && process
+            && self.path().and_then(|path| NamespaceId::at(&path)) == Some(self.namespace)
     }
 }
 
@@ -111,6 +118,13 @@ pub struct Wired {
     /// Limits.
     #[serde(default, skip_serializing_if = "Rates::is_unlimited")]
     pub rates: Rates,
+    /// The number of its class, where the network has a rate that it gets a part of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slot: Option<u16>,
+    /// The hardware address of an interface that was moved in: by it the interface is known again when the container
+    /// has ended without giving it back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moved: Option<Mac>,
     /// The host's interface that answers for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<String>,
@@ -120,6 +134,14 @@ pub struct Wired {
     /// Files of its claims.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub claims: Vec<PathBuf>,
+}
+
+impl Wired {
+    /// Whether its traffic is led through queues.
+    pub fn is_shaped(&self) -> bool {
+        matches!(self.kind, Kind::Bridge | Kind::Routed)
+            && (self.slot.is_some() || !self.rates.is_unlimited())
+    }
 }
 
 /// The networks of one container.
@@ -139,6 +161,11 @@ pub struct Record {
 }
 
 impl Record {
+    /// Whether it only keeps files for a container that has no namespace yet.
+    pub fn is_prepared(&self) -> bool {
+        self.interfaces.is_empty() && self.working.is_some()
+    }
+
     /// A container without interfaces.
     pub fn new(container: &str, owner: Owner) -> Record {
         Record {

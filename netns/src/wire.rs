@@ -5,12 +5,13 @@
 
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::{Duration, Instant};
 
 use crate::address::Cidr;
 use crate::error::{Error, Result};
 use crate::fault;
 use crate::host;
-use crate::link::{Links, NewLink, Route};
+use crate::link::{Link, Links, NewLink, Route};
 use crate::network::{Kind, Network};
 use crate::nft::Nft;
 use crate::nft::element::{Element, Value};
@@ -18,13 +19,15 @@ use crate::nft::schema::{
     LOOPS, PUBLISHED4, PUBLISHED4_ANY, PUBLISHED6, PUBLISHED6_ANY, RECEIVED, ROUTED, SELVES4, SELVES6,
     SENDERS4, SENDERS6, SENT, Set, UNGUARDED, WALLED, WALLED_PORTS,
 };
-use crate::rate;
 use crate::record::{Record, Wired};
+use crate::shape;
 use crate::sys::proc;
 
 /// The router that a routed container sees: an address that means nothing beyond the link (RFC 3927).
 const ROUTER4: IpAddr = IpAddr::V4(Ipv4Addr::new(169, 254, 1, 1));
 const ROUTER6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1));
+/// How long an interface of the host may take to come back from a namespace that ended.
+const RETURN: Duration = Duration::from_secs(10);
 /// The loopback interface is the first one of every namespace.
 const LOOPBACK: u32 = 1;
 
@@ -70,10 +73,9 @@ impl Wiring<'_> {
                 let bridge = host::ensure_bridge(&mut self.links, &mut nft, network)?;
                 self.nft = Some(nft);
                 self.links.add_veth(outer, Some(bridge), inner, namespace)?;
-                if !wired.ports.is_empty() && frames_are_filtered() {
-                    let port = self.links.need(&wired.host)?;
-                    self.links.hairpin(port.index)?;
-                }
+                let port = self.links.need(&wired.host)?;
+                let hairpin = !wired.ports.is_empty() && frames_are_filtered();
+                self.links.set_port(port.index, wired.mac.filter(|_| wired.guard), hairpin)?;
             }
             Kind::Routed => {
                 self.links.add_veth(outer, None, inner, namespace)?;
@@ -101,8 +103,8 @@ impl Wiring<'_> {
             self.nft()?.add(&elements)?;
         }
         fault::point("rules");
-        if !wired.rates.is_unlimited() {
-            rate::apply(&mut self.links, &wired.host, wired.rates)?;
+        if wired.is_shaped() {
+            shape::apply(&mut self.links, wired, network.total)?;
         }
         fault::point("rates");
         Ok(())
@@ -204,9 +206,7 @@ impl Wiring<'_> {
         match wired.kind {
             Kind::Bridge | Kind::Routed => {
                 self.links.remove(&wired.host)?;
-                if !wired.rates.up.is_none() {
-                    self.links.remove(&rate::ifb_name(&wired.host))?;
-                }
+                shape::remove(&mut self.links, wired)?;
             }
             Kind::Macvlan | Kind::Ipvlan | Kind::Device if record.owner.lives() => {
                 let path = record.owner.path().unwrap_or_default();
@@ -214,10 +214,48 @@ impl Wiring<'_> {
                     self.take_out(wired, &namespace)?;
                 }
             }
+            Kind::Device => self.bring_home(wired)?,
             _ => {}
         }
         fault::point("removed-link");
         Ok(())
+    }
+
+    /// A device of hardware comes back to the host when its namespace ends, but under the name that it had inside, or a
+    /// new one where that was taken. A virtual one has ended with the namespace.
+    fn bring_home(&mut self, wired: &Wired) -> Result<()> {
+        use crate::error::Kind;
+        let Some(mac) = wired.moved else { return Ok(()) };
+        let back = |link: &Link| {
+            let named =
+                link.name == wired.host || link.name == wired.interface || link.name.starts_with("dev");
+            named && link.kind.is_empty() && link.mac == Some(mac)
+        };
+        // The kernel ends a namespace some time after its last process.
+        let mut news = Links::watch()?;
+        let until = Instant::now() + RETURN;
+        let link = loop {
+            if let Some(link) = self.links.all()?.into_iter().find(back) {
+                break link;
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(Error::new(
+                    Kind::NotFound,
+                    format!(
+                        "waiting for {} to come back from a container that is gone: it did not",
+                        wired.host
+                    ),
+                )
+                .hint("a process that is still in its network namespace keeps it"));
+            }
+            news.wait(left)?;
+        };
+        if link.name == wired.host {
+            return Ok(());
+        }
+        self.links.set_up(link.index, false)?;
+        self.links.rename(link.index, &wired.host)
     }
 
     fn take_out(&self, wired: &Wired, namespace: &File) -> Result<()> {

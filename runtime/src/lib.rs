@@ -16,6 +16,7 @@ pub mod procfs;
 pub mod report;
 pub mod rootfs;
 pub mod seccomp;
+pub mod signals;
 pub mod spec;
 pub mod state;
 pub mod sys;

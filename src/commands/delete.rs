@@ -3,10 +3,11 @@
 //! Owns nothing but the call.
 
 use clap::ArgMatches;
-use locule_runtime::{Result, contract};
+use locule_runtime::{Kind, Result, contract};
 
 use crate::args::Globals;
 use crate::cli::{Verb, given_id, id, switch};
+use crate::commands::start;
 use crate::out::Out;
 
 /// The declaration.
@@ -29,10 +30,24 @@ an interrupted call left is removed, and a name that does not exist is no error.
 
 fn run(globals: &Globals, matches: &ArgMatches, _out: &mut Out) -> Result<i32> {
     let (id, force) = (given_id(matches), matches.get_flag("force"));
-    match globals.store()? {
-        Some(store) => locule_runtime::delete(&store, id, force)?,
-        None if force => {}
-        None => return Err(contract::absent(id)),
+    let store = globals.store()?;
+    match store.as_ref().map(|store| store.load(id)) {
+        Some(Ok(container)) if start::is_machines(&container) => return Err(start::refuse_machine(id)),
+        None => return absent(globals, id, force),
+        Some(Err(err)) if err.kind() == Kind::NotFound => return absent(globals, id, force),
+        // What cannot be read is deleted all the same, with force.
+        _ => {}
+    }
+    if let Some(store) = store {
+        locule_runtime::delete(&store, id, force)?;
     }
     Ok(0)
+}
+
+fn absent(globals: &Globals, id: &str, force: bool) -> Result<i32> {
+    match (start::is_machine(globals, id), force) {
+        (true, _) => Err(start::refuse_machine(id)),
+        (false, true) => Ok(0),
+        (false, false) => Err(contract::absent(id)),
+    }
 }

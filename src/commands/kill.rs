@@ -3,12 +3,11 @@
 //! Owns the default signal. Never waits for the effect.
 
 use clap::{Arg, ArgMatches};
-use locule_runtime::Result;
+use locule_runtime::{Result, signals};
 
 use crate::args::Globals;
 use crate::cli::{Verb, given_id, id, switch, text};
 use crate::out::Out;
-use crate::signals;
 
 /// The declaration.
 pub const VERB: Verb = Verb {

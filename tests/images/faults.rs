@@ -103,6 +103,56 @@ fn too_many_requests_are_waited_for() {
     let pair = Pair::new();
     pair.succeeds(Faults { too_many: 2, ..Faults::default() });
     pair.fails(Faults { too_many: 1000, ..Faults::default() }, &["refuses with 429", "try again later"]);
+    let pair = Pair::new();
+    let begun = std::time::Instant::now();
+    pair.succeeds(Faults { too_many: 1, retry_after: 2, ..Faults::default() });
+    assert!(begun.elapsed().as_secs() >= 2, "it did not wait as long as it was told to");
+}
+
+/// What a manifest may say to do harm: each is a refusal in one line, and nothing gets a name.
+#[test]
+fn hostile_manifests_are_refused() {
+    let pair = Pair::new();
+    let digest = pair.source.json(&["inspect", "app:1"])["digest"].as_str().unwrap().to_owned();
+    let hex = "0".repeat(64);
+    let image = |config: &str, layers: &str| {
+        format!(
+            r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{config},"layers":[{layers}]}}"#
+        )
+    };
+    let part = |digest: &str, size: &str| {
+        format!(
+            r#"{{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"{digest}","size":{size}}}"#
+        )
+    };
+    let good = part(&digest, "2");
+    let cases = [
+        ("no JSON", "<html>".to_owned()),
+        ("nothing", String::new()),
+        ("deep", "[".repeat(100_000)),
+        ("a number", "7".to_owned()),
+        ("a negative size", image(&part(&digest, "-1"), "")),
+        ("a size beyond numbers", image(&part(&digest, "18446744073709551616"), "")),
+        ("a size that fills any memory", image(&part(&digest, "18446744073709551615"), "")),
+        ("a path as digest", image(&part("sha256:../../../etc/passwd", "1"), "")),
+        ("a digest in capitals", image(&part(&format!("sha256:{}", "A".repeat(64)), "1"), "")),
+        ("an unknown algorithm", image(&part(&format!("md5:{hex}"), "1"), "")),
+        ("a short digest", image(&part("sha256:00", "1"), "")),
+        ("a layer that is nowhere", image(&good, &part(&format!("sha256:{hex}"), "10"))),
+        ("an index of itself", format!(r#"{{"schemaVersion":2,"manifests":[{}]}}"#, part(&digest, "1"))),
+        ("both", format!(r#"{{"schemaVersion":2,"config":{good},"layers":[],"manifests":[]}}"#)),
+        ("schema 1", r#"{"schemaVersion":1,"fsLayers":[]}"#.to_owned()),
+        ("larger than any", " ".repeat(5 << 20)),
+    ];
+    for (what, manifest) in cases {
+        let server = pair.serve(Faults { manifest: Some(manifest.into_bytes()), ..Faults::default() });
+        let name = format!("{}/app:1", server.host);
+        let told = pair.lane.refused(&["pull", "--tries", "1", &name], &["pulling", &name]);
+        assert!(told.len() < 1000, "{what}: {told}");
+        let named = pair.lane.contents().into_iter().any(|path| !path.starts_with("blobs/"));
+        assert!(!named, "{what}: something has a name");
+    }
+    assert_eq!(pair.lane.ok(&["verify"]), "");
 }
 
 #[test]
@@ -152,6 +202,17 @@ fn a_full_disk_is_told_and_nothing_stays() {
         .map(|entry| entry.unwrap().metadata().unwrap().len())
         .sum::<u64>();
     assert_eq!(used, 0, "a full disk is not kept full");
+    // The same from a file: the sentence, no image, and room for what fits.
+    let archive = pair.source.text("app.tar");
+    pair.source.ok(&["save", "-o", &archive, "app:1"]);
+    pair.lane.ok(&["prune"]);
+    pair.lane.refused(&["import", &archive], &["importing", "ENOSPC", "make room"]);
+    assert_eq!(pair.lane.contents(), [""; 0]);
+    assert_eq!(fs::read_dir(pair.lane.path("store/tmp")).unwrap().count(), 0);
+    let small = pair.source.path("small");
+    fs::create_dir(&small).unwrap();
+    fs::write(small.join("file"), "1").unwrap();
+    pair.lane.ok(&["import", small.to_str().unwrap(), "small:1"]);
     tool("umount", &[&pair.lane.text("store")]);
 }
 

@@ -4,10 +4,15 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod archives;
+mod build;
 mod faults;
+mod mapped;
 mod registry;
 mod rootfs;
+mod rootless;
+mod secure;
 mod server;
+mod signed;
 mod store;
 
 use std::fs;
@@ -176,7 +181,7 @@ impl DockerRegistry {
         let mut file = fs::File::create(&config).unwrap();
         writeln!(
             file,
-            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \"127.0.0.1:{port}\"}}\n{more}",
+            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp:\n  addr: \"127.0.0.1:{port}\"\n{more}",
             lane.text("registry")
         )
         .unwrap();

@@ -18,6 +18,10 @@ pub struct Faults {
     pub no_ranges: bool,
     /// So many answers of 429 first.
     pub too_many: usize,
+    /// Seconds that these tell to wait.
+    pub retry_after: u64,
+    /// What every manifest is.
+    pub manifest: Option<Vec<u8>>,
     /// Tokens are good for so many requests.
     pub token_uses: Option<usize>,
     /// Layers are redirected to this host.
@@ -132,7 +136,7 @@ impl State {
             return plain(
                 out,
                 "429 Too Many Requests",
-                "Retry-After: 0\r\n",
+                &format!("Retry-After: {}\r\n", self.faults.retry_after),
                 b"{\"errors\":[{\"code\":\"TOOMANYREQUESTS\"}]}",
             );
         }
@@ -155,6 +159,9 @@ impl State {
             };
             if self.faults.wrong_manifest {
                 bytes.push(b' ');
+            }
+            if let Some(hostile) = &self.faults.manifest {
+                bytes.clone_from(hostile);
             }
             return plain(
                 out,

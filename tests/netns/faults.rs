@@ -9,6 +9,8 @@ const CONNECTING: &[&str] =
     &["claimed", "recorded", "bridge", "pair", "configured", "rules", "rates", "names"];
 const DISCONNECTING: &[&str] = &["removed-link", "removed-rules"];
 const OPTIONS: &str = "-p 8080:80 --up 10mbit --down 10mbit --firewall";
+/// Limits of both sorts: an own queue one way, a part of the network's rate the other.
+const NETWORK: &str = "create --ipv6 --up 100mbit web";
 
 fn killed(lab: &Lab, line: &str, point: &str) {
     let words: Vec<_> = std::iter::once("network").chain(line.split_whitespace()).collect();
@@ -20,7 +22,7 @@ fn killed(lab: &Lab, line: &str, point: &str) {
 fn a_killed_connect_is_finished_by_the_next() {
     for point in CONNECTING {
         let lab = Lab::new();
-        lab.network("create --ipv6 web");
+        lab.network(NETWORK);
         let space = Space::new();
         let connect = format!("connect {OPTIONS} --namespace {} web one", space.path());
         killed(&lab, &connect, point);
@@ -30,6 +32,10 @@ fn a_killed_connect_is_finished_by_the_next() {
             assert!(again.stderr.contains("is on network web already"), "{point}: {again:?}");
         }
         lab.network("check one");
+        let limits = lab.host.sh(
+            "tc qdisc show; for d in $(ip -o link | grep -o 'lcu-[0-9a-f]*'); do tc class show dev $d; done",
+        );
+        assert!(limits.contains("tbf") && limits.contains("ceil 10Mbit"), "{point}: {limits}");
         let service = space.serve("tcp", 80);
         assert!(lab.host.ask("tcp", "127.0.0.1", 8080, PATIENCE).is_some(), "{point}");
         service.asked_by();
@@ -43,7 +49,7 @@ fn a_killed_connect_is_finished_by_the_next() {
 fn after_a_kill_gc_leaves_nothing() {
     for point in CONNECTING.iter().chain(DISCONNECTING) {
         let lab = Lab::new();
-        lab.network("create --ipv6 web");
+        lab.network(NETWORK);
         let space = Space::new();
         let connect = format!("connect {OPTIONS} --namespace {} web one", space.path());
         if DISCONNECTING.contains(point) {
@@ -180,4 +186,70 @@ fn many_at_once_get_different_addresses() {
     addresses.dedup();
     assert_eq!(addresses.len(), 16);
     reaches(&all[0].space, &all[15].space, &[&all[15].ip]);
+}
+
+#[test]
+fn a_full_bridge_says_so() {
+    let lab = Lab::new();
+    lab.network("create web");
+    let _one = lab.container("web", "one", "");
+    // 1023 ports are the kernel's limit (BR_MAX_PORTS is 1024, and number 0 is none).
+    let lines: String =
+        (0..1022).map(|number| format!("link add d{number} master lb-web type ifb\n")).collect();
+    let batch = lab.dir.join("batch");
+    std::fs::write(&batch, lines).unwrap();
+    lab.host.sh(&format!("ip -batch {}", batch.display()));
+    let space = Space::new();
+    let told = lab.refused(&format!("connect --namespace {} web two", space.path()));
+    assert!(told.contains("EXFULL") && told.contains("1023"), "{told}");
+    lab.host.sh("ip link del d7");
+    lab.network(&format!("connect --namespace {} web two", space.path()));
+}
+
+#[test]
+fn the_first_use_makes_the_default_network_once() {
+    let lab = std::sync::Arc::new(Lab::new());
+    let threads: Vec<_> = (0..10)
+        .map(|number| {
+            let lab = std::sync::Arc::clone(&lab);
+            std::thread::spawn(move || lab.container("default", &format!("c{number}"), ""))
+        })
+        .collect();
+    let all: Vec<_> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
+    let subnets = lab.show("default")["network"]["subnets"].as_array().unwrap().clone();
+    assert_eq!(subnets.len(), 2, "{subnets:?}");
+    assert!(subnets[1]["subnet"].as_str().unwrap().starts_with("fd"), "{subnets:?}");
+    assert_eq!(lab.network("ls --quiet"), "default\n");
+    reaches(&all[0].space, &all[9].space, &[&all[9].ip, &all[9].ip6]);
+    // No other name is made by using it.
+    let told = lab.refused(&format!("connect --namespace {} other x", all[0].space.path()));
+    assert!(told.contains("\"other\""), "{told}");
+}
+
+#[test]
+fn a_boot_finds_nothing_to_do_and_forgets_the_one_before() {
+    let lab = Lab::new();
+    lab.network("create --ipv6 --up 100mbit web");
+    lab.network("create --kind routed --subnet 10.9.0.0/24 routed");
+    // /run is empty, and so is the kernel: definitions alone are no reason to make anything.
+    assert_eq!(lab.network("gc"), "");
+    assert_eq!(lab.remains(), "");
+    assert!(!lab.host.sh("nft list tables").contains("locule"));
+    // A directory of claims that outlives the boot. The process that had the container's pid may even be there.
+    let one = lab.container("web", "one", "-p 8080:80 --up-min 1mbit");
+    let path = lab.claims().join("containers/one.json");
+    let mut record: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    record["owner"]["boot"] = "another".into();
+    std::fs::write(&path, record.to_string()).unwrap();
+    let told = lab.network("gc");
+    assert!(told.contains("container one"), "{told}");
+    lab.network(
+        "connect web two --namespace /proc/self/ns/net"
+            .replace("/proc/self/ns/net", &one.space.path())
+            .as_str(),
+    );
+    lab.network("disconnect --all two");
+    lab.network("rm web");
+    lab.network("rm routed");
+    assert_eq!(lab.remains(), "");
 }

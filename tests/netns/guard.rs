@@ -1,6 +1,13 @@
 //! Senders under addresses that are not theirs.
 
-use crate::lab::{Lab, PATIENCE, SILENCE, cannot_reach, reaches};
+use crate::lab::{Container, Lab, PATIENCE, SILENCE, Space, cannot_reach, reaches};
+
+const FORGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/netns/forge.py");
+
+fn mac(container: &Container) -> String {
+    let shown = container.space.sh("ip -o link show eth0");
+    shown.split_whitespace().skip_while(|word| *word != "link/ether").nth(1).unwrap().to_owned()
+}
 
 #[test]
 fn false_addresses_are_not_heard() {
@@ -84,4 +91,111 @@ fn a_firewall_leaves_published_ports_and_the_way_out() {
     reaches(&two.space, &one.space, &[&one.ip]);
     lab.network("set --firewall on web one");
     cannot_reach(&two.space, &[&one.ip]);
+}
+
+#[test]
+fn no_frame_takes_over_a_neighbour() {
+    let lab = Lab::new();
+    lab.network("create --subnet 10.9.0.0/24 --subnet fd00:9::/64 web");
+    let one = lab.container("web", "one", "");
+    let two = lab.container("web", "two", "");
+    let evil = lab.container("web", "evil", "");
+    reaches(&one.space, &two.space, &[&two.ip, &two.ip6]);
+    let before = one.space.sh("ip -6 route show proto ra");
+    let (own, victim) = (mac(&evil), mac(&two));
+    let sent = evil
+        .space
+        .sh(&format!("python3 {FORGE} send {own} {} {} {victim} {} {}", evil.ip, evil.ip6, two.ip, two.ip6));
+    assert_eq!(sent.lines().count(), 13, "{sent}");
+    // The bridge still knows where the victim is, and that is all it knows of this port.
+    let known = lab.host.sh("bridge fdb show br lb-web");
+    // The kernel's own entries are permanent.
+    let of = |container: &Container| -> Vec<&str> {
+        known.lines().filter(|line| line.contains(&container.end) && !line.contains("permanent")).collect()
+    };
+    assert!(of(&two).len() == 1 && of(&two)[0].starts_with(&victim), "{known}");
+    assert!(of(&evil).len() == 1 && of(&evil)[0].starts_with(&own), "{known}");
+    // And so do the neighbours.
+    let neighbours = one.space.sh(&format!("ip neigh show {}; ip neigh show {}", two.ip, two.ip6));
+    assert!(!neighbours.contains(&own) && neighbours.matches(&victim).count() == 2, "{neighbours}");
+    assert_eq!(one.space.sh("ip -6 route show proto ra"), before, "a false router was believed");
+    reaches(&one.space, &two.space, &[&two.ip, &two.ip6]);
+    reaches(&lab.host, &two.space, &[&two.ip, &two.ip6]);
+    // The attacker itself is heard as before.
+    reaches(&one.space, &evil.space, &[&evil.ip, &evil.ip6]);
+}
+
+#[test]
+fn the_same_frames_take_over_where_nobody_guards() {
+    let lab = Lab::new();
+    lab.network("create --no-guard --subnet 10.9.0.0/24 --subnet fd00:9::/64 web");
+    let one = lab.container("web", "one", "");
+    let two = lab.container("web", "two", "");
+    let evil = lab.container("web", "evil", "");
+    reaches(&one.space, &two.space, &[&two.ip, &two.ip6]);
+    let (own, victim) = (mac(&evil), mac(&two));
+    evil.space
+        .sh(&format!("python3 {FORGE} send {own} {} {} {victim} {} {}", evil.ip, evil.ip6, two.ip, two.ip6));
+    let neighbours = one.space.sh(&format!("ip neigh show {}; ip neigh show {}", two.ip, two.ip6));
+    assert!(
+        neighbours.contains(&own),
+        "no frame came through, so that the guard is not tested: {neighbours}"
+    );
+    let known = lab.host.sh("bridge fdb show br lb-web");
+    let moved = known.lines().any(|line| line.starts_with(&victim) && line.contains(&evil.end));
+    assert!(moved, "no frame came through, so that the guard is not tested: {known}");
+}
+
+/// What comes to a container's interface for a while, during which `act` is done.
+fn heard(space: &Space, seconds: f64, act: impl FnOnce()) -> String {
+    let (ready, begun) = std::sync::mpsc::channel();
+    let listener = space.start(move || {
+        use std::io::BufRead;
+        let mut child = std::process::Command::new("python3")
+            .args([FORGE, "hear", &seconds.to_string()])
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut output = std::io::BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        output.read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n");
+        ready.send(()).unwrap();
+        let text = std::io::read_to_string(output).unwrap();
+        assert!(child.wait().unwrap().success());
+        text
+    });
+    begun.recv().unwrap();
+    act();
+    listener.join().unwrap()
+}
+
+#[test]
+fn neighbours_hear_nothing_that_is_not_for_them() {
+    let lab = Lab::new();
+    lab.network("create --subnet 10.9.0.0/24 --subnet fd00:9::/64 web");
+    let one = lab.container("web", "one", "");
+    let two = lab.container("web", "two", "");
+    reaches(&one.space, &two.space, &[&two.ip, &two.ip6]);
+    // A new neighbour and its announcements, and a frame to an address that nobody has.
+    let mut three = None;
+    let text = heard(&one.space, 2.0, || {
+        three = Some(lab.container("web", "three", ""));
+        let _ = two.space.sh("ip neigh add 10.9.0.77 lladdr 02:00:00:00:00:99 dev eth0");
+        let _ = two
+            .space
+            .run(|| std::net::UdpSocket::bind("0.0.0.0:0").unwrap().send_to(b"hello", "10.9.0.77:4000"));
+    });
+    // The bridge itself is new as well, and says so once.
+    let bridge = lab.host.sh("ip -o link show lb-web");
+    let bridge = bridge.split_whitespace().skip_while(|word| *word != "link/ether").nth(1).unwrap();
+    let of_others: Vec<_> = text.lines().filter(|line| !line.contains(&format!("from {bridge}"))).collect();
+    assert!(of_others.is_empty(), "{of_others:?}");
+    // What is for all of them comes.
+    let text = heard(&one.space, 1.0, || {
+        let _ = two
+            .space
+            .run(|| std::net::UdpSocket::bind("0.0.0.0:0").unwrap().send_to(b"hello", "10.9.0.78:4000"));
+    });
+    assert!(text.contains("0806 to ff:ff:ff:ff:ff:ff"), "{text}");
 }

@@ -120,6 +120,22 @@ fn an_interface_moves_in_and_back() {
 }
 
 #[test]
+fn a_virtual_interface_ends_with_a_container_that_dies() {
+    let lab = Lab::new();
+    lab.network("create --kind device --parent dev7 --subnet 10.9.0.0/24 wire");
+    for _ in 0..2 {
+        lab.host.sh("ip link add dev7 type ifb");
+        let one = lab.container("wire", "one", "");
+        drop(one);
+        // Whether the kernel has ended the namespace by now or not: the claim is free, and nothing waits for it.
+        assert!(lab.network("gc").contains("container one"));
+        assert!(!lab.host.sh("ip -o link").contains("dev7"));
+    }
+    lab.network("rm wire");
+    assert_eq!(lab.remains(), "");
+}
+
+#[test]
 fn a_missing_parent_is_named() {
     let lab = Lab::new();
     lab.network("create --kind macvlan --parent gone0 --subnet 10.9.0.0/24 lan");

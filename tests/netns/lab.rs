@@ -319,7 +319,7 @@ impl Lab {
 
     /// Everything that could be left behind: links, tables' elements, files.
     pub fn remains(&self) -> String {
-        let links = self.host.sh("ip -o link show | grep -E '^[0-9]+: (lcn-|lci-|lb-)' || true");
+        let links = self.host.sh("ip -o link show | grep -E '^[0-9]+: (lcn-|lci-|lcd-|lcu-|lb-)' || true");
         let rules = self.host.sh("nft -j list ruleset");
         let rules: Value = serde_json::from_str(&rules).unwrap();
         let mut remains = links;

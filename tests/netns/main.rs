@@ -15,6 +15,7 @@ mod faults;
 mod guard;
 mod kinds;
 mod lab;
+mod machine;
 mod names;
 mod namespaces;
 mod ports;

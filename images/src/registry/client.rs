@@ -96,6 +96,11 @@ impl Client {
         }
     }
 
+    /// The file with credentials that was named.
+    pub fn auth_file(&self) -> Option<&Path> {
+        self.auth_file.as_deref()
+    }
+
     /// How long to wait.
     pub fn patience(&self) -> Patience {
         self.patience
@@ -431,6 +436,12 @@ fn network(host: &str, err: &ureq::Error) -> Error {
         ureq::Error::Io(err) => err.to_string(),
         other => other.to_string(),
     };
+    if why.contains("certificate") {
+        // Another attempt sees the same one.
+        return Error::new(Kind::Denied, format!("asking {host}: {why}")).hint(format!(
+            "put the certificate of its authority into /etc/containers/certs.d/{host}/ca.crt if you trust it"
+        ));
+    }
     Error::new(Kind::Network, format!("asking {host}: {why}"))
 }
 

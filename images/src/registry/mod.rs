@@ -9,6 +9,7 @@ pub mod dns;
 pub mod policy;
 pub mod pull;
 pub mod push;
+pub mod sigstore;
 
 /// Who is told how far a pull or a push is.
 pub trait Progress: Sync {

@@ -1,8 +1,8 @@
 //! policy.json: what may be taken at all.
 //!
 //! Owns the reading of containers-policy.json(5): the most special scope counts. `reject` and
-//! `insecureAcceptAnything` are decided here; what demands signatures is left to skopeo, which
-//! verifies them, and refused where it is not installed.
+//! `insecureAcceptAnything` are decided here, signatures by keys in `sigstore`; what demands other
+//! signatures is left to skopeo, which verifies them, and refused where it is not installed.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -11,14 +11,25 @@ use std::process::{Command, Stdio};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::sigstore;
 use crate::error::{Context, Error, Kind, Result};
 use crate::reference::Reference;
+use crate::store::Store;
 
 #[derive(Debug, Default, Deserialize)]
 struct Document {
     default: Vec<Value>,
     #[serde(default)]
     transports: HashMap<String, HashMap<String, Vec<Value>>>,
+}
+
+/// What signatures must fulfil: all of it.
+#[derive(Debug, Clone, Default)]
+pub struct Demands {
+    /// Signatures by keys.
+    pub keys: Vec<sigstore::Rule>,
+    /// Something that skopeo must judge.
+    pub skopeo: bool,
 }
 
 /// The policy of this machine or user.
@@ -48,22 +59,26 @@ impl Policy {
         Ok(Policy { path: Some(path), document: Some(document) })
     }
 
-    /// Fails unless `reference` may be taken; whether its signatures must be verified first.
-    pub fn check(&self, reference: &Reference) -> Result<bool> {
-        let (Some(document), Some(path)) = (&self.document, &self.path) else { return Ok(false) };
+    /// Fails unless `reference` may be taken; gives what its signatures must fulfil first.
+    pub fn check(&self, reference: &Reference) -> Result<Demands> {
+        let mut demands = Demands::default();
+        let (Some(document), Some(path)) = (&self.document, &self.path) else { return Ok(demands) };
         let rules = document.rules(reference);
         let place = || format!("{} ({})", reference, path.display());
         if rules.is_empty() {
             return Err(Error::new(Kind::Denied, format!("the policy has an empty rule for {}", place())));
         }
-        let mut signed = false;
         for rule in rules {
             match rule.get("type").and_then(Value::as_str) {
                 Some("insecureAcceptAnything") => {}
                 Some("reject") => {
                     return Err(Error::new(Kind::Denied, format!("the policy rejects {}", place())));
                 }
-                Some("signedBy" | "sigstoreSigned") => signed = true,
+                Some("sigstoreSigned") => match sigstore::Rule::read(rule) {
+                    Some(rule) => demands.keys.push(rule),
+                    None => demands.skopeo = true,
+                },
+                Some("signedBy") => demands.skopeo = true,
                 other => {
                     let kind = other.unwrap_or("none");
                     return Err(Error::new(
@@ -73,12 +88,12 @@ impl Policy {
                 }
             }
         }
-        Ok(signed)
+        Ok(demands)
     }
 
-    /// Verifies the signatures of `reference`, which must be pinned to what will be taken.
-    pub fn verify(&self, reference: &Reference) -> Result<()> {
-        self.path.as_deref().map_or(Ok(()), |path| by_skopeo(reference, path))
+    /// Has skopeo verify `reference`, which must be pinned to what will be taken, by the whole policy.
+    pub fn by_skopeo(&self, reference: &Reference, store: &Store, auth_file: Option<&Path>) -> Result<()> {
+        self.path.as_deref().map_or(Ok(()), |path| by_skopeo(reference, path, store, auth_file))
     }
 }
 
@@ -108,16 +123,16 @@ impl Document {
 }
 
 /// Has skopeo copy the image to nowhere, under the policy: it verifies the signatures on the way.
-fn by_skopeo(reference: &Reference, policy: &Path) -> Result<()> {
+fn by_skopeo(reference: &Reference, policy: &Path, store: &Store, auth_file: Option<&Path>) -> Result<()> {
     let doing = || format!("verifying the signatures of {reference} with skopeo");
     // skopeo takes a tag or a digest; the digest is what counts.
     let pinned = format!("docker://{}@{}", reference.name(), reference.version());
-    let dir = std::env::temp_dir().join(format!("locule-policy-{}", std::process::id()));
-    std::fs::create_dir(&dir).doing(doing)?;
+    let (dir, _lock) = store.temporary_dir()?;
     let output = Command::new("skopeo")
         .arg("--policy")
         .arg(policy)
         .args(["copy", "--quiet"])
+        .args(auth_file.map(|path| format!("--src-authfile={}", path.display())))
         .args(super::config::is_loopback(reference.registry()).then_some("--src-tls-verify=false"))
         .arg(pinned)
         .arg(format!("dir:{}", dir.display()))
@@ -135,8 +150,15 @@ fn by_skopeo(reference: &Reference, policy: &Path) -> Result<()> {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    let why: String = said.lines().last().unwrap_or_default().chars().filter(|c| !c.is_control()).collect();
-    Err(Error::new(Kind::Denied, format!("{}: {why}", doing())))
+    Err(Error::new(Kind::Denied, format!("{}: {}", doing(), reason(&said))))
+}
+
+/// The reason in skopeo's last line, which is one of a log.
+fn reason(said: &str) -> String {
+    let line = said.lines().last().unwrap_or_default();
+    let told = line.split_once(" msg=\"").and_then(|(_, told)| told.strip_suffix('"'));
+    let told = told.map_or_else(|| line.to_owned(), |told| told.replace("\\\"", "\""));
+    told.chars().filter(|c| !c.is_control()).collect()
 }
 
 #[cfg(test)]
@@ -165,5 +187,12 @@ mod tests {
         assert!(!allowed("other.example/x"));
         assert!(!allowed("odd.example/x"));
         assert!(Policy::default().check(&"x".parse().unwrap()).is_ok());
+    }
+
+    #[test]
+    fn skopeos_reason_is_found() {
+        let said = "one\ntime=\"2026\" level=fatal msg=\"Source image rejected: a \\\"b\\\" c\"\n";
+        assert_eq!(reason(said), "Source image rejected: a \"b\" c");
+        assert_eq!(reason("plain\x1b[2J"), "plain[2J");
     }
 }

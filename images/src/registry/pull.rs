@@ -13,7 +13,8 @@ use nix::fcntl::{Flock, FlockArg};
 
 use super::client::{Call, Client, Payload, limited, refused, text};
 use super::config::{Endpoint, Registries};
-use super::{Progress, policy};
+use super::policy::Demands;
+use super::{Progress, policy, sigstore};
 use crate::digest::{Digest, chain_ids};
 use crate::error::{Context, Error, Kind, Result};
 use crate::import::follow;
@@ -50,11 +51,11 @@ impl Pull<'_> {
     /// Pulls the image into the store.
     pub fn run(&self, store: &Store) -> Result<Record> {
         let doing = || format!("pulling {}", self.reference);
-        let signed = self.policy.check(self.reference).map_err(|err| err.context(doing()))?;
+        let demands = self.policy.check(self.reference).map_err(|err| err.context(doing()))?;
         let _share = store.share()?;
         let mut last: Option<Error> = None;
         for endpoint in self.registries.endpoints(self.reference)? {
-            match self.from(store, &endpoint, signed) {
+            match self.from(store, &endpoint, &demands) {
                 Ok(record) => return Ok(record),
                 // A mirror that fails gives way to the next place; the last word counts.
                 Err(err)
@@ -71,11 +72,17 @@ impl Pull<'_> {
         Err(last.unwrap_or_else(|| Error::new(Kind::NotFound, "nowhere to look")).context(doing()))
     }
 
-    fn from(&self, store: &Store, endpoint: &Endpoint, signed: bool) -> Result<Record> {
+    fn from(&self, store: &Store, endpoint: &Endpoint, demands: &Demands) -> Result<Record> {
         let first = self.manifest(endpoint, endpoint.reference.version(), endpoint.reference.digest())?;
-        if signed {
+        if demands.skopeo {
             // By digest: what is verified is what is taken.
-            self.policy.verify(&self.reference.pinned(first.0.digest.clone()))?;
+            let pinned = self.reference.pinned(first.0.digest.clone());
+            self.policy.by_skopeo(&pinned, store, self.client.auth_file())?;
+        }
+        // Of an index, or of the image that is chosen from it.
+        let early = self.signed(endpoint, &first.0.digest, demands);
+        if !media::is_index(&first.0.media_type) {
+            early.clone()?;
         }
         let mut fetched = Some(first.1);
         let (manifest, bytes, index) = follow(&first.0, self.platform, &mut |entry| {
@@ -94,6 +101,9 @@ impl Pull<'_> {
             store.write_document(&bytes)?;
             Ok(bytes)
         })?;
+        if early.is_err() {
+            self.signed(endpoint, &manifest.digest, demands)?;
+        }
         let Document::Manifest(image) = Document::read(&bytes, Some(&manifest.media_type))? else {
             return Err(Error::corrupt("an index in the place of an image"));
         };
@@ -109,6 +119,84 @@ impl Pull<'_> {
         let config = Config::read(&store.read_document(&image.config.digest)?, &image)?;
         self.layers(store, endpoint, &image, &config)?;
         store.tag(self.reference, &manifest, index.as_ref())
+    }
+
+    /// Fails unless the manifest `digest` is signed as all of `demands` want it.
+    fn signed(&self, endpoint: &Endpoint, digest: &Digest, demands: &Demands) -> Result<()> {
+        if demands.keys.is_empty() {
+            return Ok(());
+        }
+        let doing = || format!("verifying the signatures of {}@{digest}", self.reference.name());
+        let denied = |why: &str| Error::new(Kind::Denied, format!("{}: {why}", doing()));
+        // Cosign's place: a tag that says what it is the signature of.
+        let tag = format!("{}-{}.sig", digest.algorithm(), digest.hex());
+        let (_, bytes) = self.manifest(endpoint, &tag, None).map_err(|err| match err.kind() {
+            Kind::NotFound => denied("there is no signature, and the policy demands one"),
+            _ => err.context(doing()),
+        })?;
+        let Document::Manifest(signatures) = Document::read(&bytes, None)? else {
+            return Err(denied("an index in the place of signatures"));
+        };
+        let mut payloads = Vec::new();
+        for layer in &signatures.layers {
+            let signature = layer.annotations.get(sigstore::SIGNATURE);
+            if let Some(signature) = signature.filter(|_| layer.media_type == sigstore::PAYLOAD) {
+                let payload = self.document(endpoint, layer).map_err(|err| err.context(doing()))?;
+                payloads.push((payload, signature));
+            }
+        }
+        for rule in &demands.keys {
+            let keys = rule.keys()?;
+            // The first that is signed by a key and still does not fit says most.
+            let mut why = None;
+            let fits = payloads.iter().any(|(payload, signature)| {
+                if !keys.iter().any(|key| key.signed(payload, signature)) {
+                    return false;
+                }
+                match rule.check(payload, digest, self.reference) {
+                    Ok(()) => true,
+                    Err(err) => {
+                        why.get_or_insert(err);
+                        false
+                    }
+                }
+            });
+            if !fits {
+                return Err(match why {
+                    Some(why) => why.context(doing()),
+                    None => denied("no signature is by a key that the policy names"),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Small content, verified and not kept.
+    fn document(&self, endpoint: &Endpoint, descriptor: &Descriptor) -> Result<Vec<u8>> {
+        let host = endpoint.reference.registry();
+        let call = Call {
+            method: "GET",
+            url: format!(
+                "{}/v2/{}/blobs/{}",
+                self.client.base(endpoint),
+                endpoint.reference.repository(),
+                descriptor.digest
+            ),
+            headers: Vec::new(),
+            payload: Payload::Nothing,
+            actions: "pull",
+        };
+        let mut answer = self.client.send(endpoint, &call)?;
+        if !answer.status().is_success() {
+            return Err(refused(host, "fetching content", answer));
+        }
+        let bytes = limited(&mut answer, sigstore::LARGEST)?;
+        let mut hasher = descriptor.digest.hasher();
+        hasher.update(&bytes);
+        match hasher.finish() == descriptor.digest {
+            true => Ok(bytes),
+            false => Err(Error::corrupt(format!("{host} gave other content for {}", descriptor.digest))),
+        }
     }
 
     /// A manifest or an index, verified against `pinned` or what the registry says.

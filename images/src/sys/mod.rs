@@ -3,6 +3,7 @@
 //! One module a kernel area; owned descriptors in and out. No policy, no text.
 #![allow(unsafe_code, reason = "this is where the system calls are")]
 
+pub mod creds;
 pub mod fs;
 pub mod mount;
 pub mod userns;

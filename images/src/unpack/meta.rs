@@ -4,13 +4,13 @@
 //! mode; times last. Owns which attributes of an archive are believed.
 
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::stat::{Mode, UtimensatFlags, fchmod, futimens, utimensat};
 use nix::sys::time::TimeSpec;
-use nix::unistd::{Gid, Uid, fchown, fchownat};
+use nix::unistd::{Gid, Uid, fchownat};
 
 use super::tape::{Entry, Kind};
 use super::{Options, Owners};
@@ -42,6 +42,8 @@ fn set(name: &CStr, options: &Options, result: nix::Result<()>) -> Result<()> {
     match result {
         // Without privileges, file capabilities and trusted attributes cannot be had.
         Err(Errno::EPERM | Errno::ENOTSUP) if options.owners == Owners::Squash => Ok(()),
+        // Root of a user namespace has capabilities to give, but nothing that only the first one knows.
+        Err(Errno::EPERM) if options.userxattr && name != c"security.capability" => Ok(()),
         other => other.doing(|| format!("setting the attribute {}", name.to_string_lossy())),
     }
 }
@@ -50,15 +52,23 @@ fn time((seconds, nanos): (i64, u32)) -> TimeSpec {
     TimeSpec::new(seconds, i64::from(nanos))
 }
 
-fn owner(entry: &Entry) -> (Option<Uid>, Option<Gid>) {
-    (Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)))
+/// Gives what `fd` refers to to the owner that the archive says.
+fn give(fd: BorrowedFd<'_>, entry: &Entry) -> Result<()> {
+    let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
+    fchownat(fd, "", Some(uid), Some(gid), AtFlags::AT_EMPTY_PATH).map_err(|errno| {
+        let err = Error::sys(errno, format!("giving it to {uid}:{gid}"));
+        match errno {
+            // chown(2) to an id that this user namespace does not map.
+            Errno::EINVAL => err.hint("give the user more subordinate ids in /etc/subuid and /etc/subgid"),
+            _ => err,
+        }
+    })
 }
 
 /// A regular file, open for writing.
 pub fn own_file(fd: BorrowedFd<'_>, entry: &Entry, options: &Options) -> Result<()> {
     if options.owners == Owners::Keep {
-        let (uid, gid) = owner(entry);
-        fchown(fd, uid, gid).doing(|| "setting the owner")?;
+        give(fd, entry)?;
     }
     for attribute in attributes(entry) {
         let (name, value) = attribute?;
@@ -83,8 +93,7 @@ pub fn set_dir_xattr(dir: BorrowedFd<'_>, name: &CStr, value: &[u8]) -> nix::Res
 /// A directory, by `O_PATH` descriptor; mode and time come when nothing more is put in it.
 pub fn own_dir(dir: BorrowedFd<'_>, entry: &Entry, options: &Options) -> Result<()> {
     if options.owners == Owners::Keep {
-        let (uid, gid) = owner(entry);
-        fchownat(dir, "", uid, gid, AtFlags::AT_EMPTY_PATH).doing(|| "setting the owner")?;
+        give(dir, entry)?;
     }
     for attribute in attributes(entry) {
         let (name, value) = attribute?;
@@ -111,8 +120,7 @@ pub fn own_node(dir: BorrowedFd<'_>, name: &[u8], entry: &Entry, options: &Optio
     let node = openat2(dir, name, OFlag::O_PATH | OFlag::O_NOFOLLOW, 0, BENEATH & !libc::RESOLVE_NO_SYMLINKS)
         .doing(|| "opening it")?;
     if options.owners == Owners::Keep {
-        let (uid, gid) = owner(entry);
-        fchownat(&node, "", uid, gid, AtFlags::AT_EMPTY_PATH).doing(|| "setting the owner")?;
+        give(node.as_fd(), entry)?;
     }
     let place = by_proc(dir, name).doing(|| "naming it")?;
     for attribute in attributes(entry) {

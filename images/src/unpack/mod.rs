@@ -59,13 +59,16 @@ pub struct Options {
 }
 
 impl Options {
-    /// What this process may do: everything as root in the first user namespace, else its own files only.
+    /// What this process may do: everything as root in the first user namespace; in another one
+    /// what its ids allow; without privileges its own files only.
     pub fn here() -> Options {
-        let root = nix::unistd::geteuid().is_root() && in_first_userns();
+        let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+        let root = nix::unistd::geteuid().is_root();
+        let all = root && map.split_whitespace().eq(["0", "0", "4294967295"]);
         Options {
-            owners: if root { Owners::Keep } else { Owners::Squash },
-            devices: root,
-            userxattr: !root,
+            owners: if root && ids(&map) > 1 { Owners::Keep } else { Owners::Squash },
+            devices: all,
+            userxattr: !all,
             limits: Limits::default(),
         }
     }
@@ -76,9 +79,9 @@ impl Options {
     }
 }
 
-fn in_first_userns() -> bool {
-    std::fs::read_to_string("/proc/self/uid_map")
-        .is_ok_and(|map| map.split_whitespace().eq(["0", "0", "4294967295"]))
+/// How many ids the text of a `uid_map` maps.
+fn ids(map: &str) -> u64 {
+    map.lines().filter_map(|line| line.split_whitespace().nth(2)?.parse::<u64>().ok()).sum()
 }
 
 /// What was found while unpacking, and is needed to finish the layer.
@@ -110,25 +113,17 @@ struct DirMeta {
 ///
 /// The reader is left right behind the archive's end. [`Unpacked::finish`] must follow.
 pub fn unpack<R: Read>(reader: R, dir: OwnedFd, options: &Options) -> Result<(Unpacked, R)> {
-    let mut layer = Layer {
-        tree: Tree::new(dir),
-        options: *options,
-        found: Unpacked::default(),
-        buffer: vec![0; 128 << 10],
-    };
-    layer.found.implied.insert(Vec::new());
+    let mut layer = Layer::new(dir, options);
     let mut tape = Tape::new(reader, options.limits);
     while let Some(entry) = tape.next_entry()? {
-        layer.found.entries += 1;
-        layer.apply(&entry, &mut tape).map_err(|err| match err.errno() {
-            Some(Errno::ENAMETOOLONG) => Error::corrupt(format!("{err}: a name in the archive is too long")),
-            _ => err,
-        })?;
+        layer.take(&entry, &mut tape)?;
     }
     Ok((layer.found, tape.into_inner()))
 }
 
-struct Layer {
+/// A layer that is being written, entry by entry.
+#[derive(Debug)]
+pub struct Layer {
     tree: Tree,
     options: Options,
     found: Unpacked,
@@ -136,6 +131,27 @@ struct Layer {
 }
 
 impl Layer {
+    /// One that goes into the empty directory `dir`.
+    pub fn new(dir: OwnedFd, options: &Options) -> Layer {
+        let mut found = Unpacked::default();
+        found.implied.insert(Vec::new());
+        Layer { tree: Tree::new(dir), options: *options, found, buffer: vec![0; 128 << 10] }
+    }
+
+    /// Writes an entry, whose data comes next from `tape`.
+    pub fn take<R: Read>(&mut self, entry: &Entry, tape: &mut Tape<R>) -> Result<()> {
+        self.found.entries += 1;
+        self.apply(entry, tape).map_err(|err| match err.errno() {
+            Some(Errno::ENAMETOOLONG) => Error::corrupt(format!("{err}: a name in the archive is too long")),
+            _ => err,
+        })
+    }
+
+    /// What is needed to finish it.
+    pub fn into_found(self) -> Unpacked {
+        self.found
+    }
+
     fn apply<R: Read>(&mut self, entry: &Entry, tape: &mut Tape<R>) -> Result<()> {
         let path = clean(&entry.path)?;
         if path.iter().filter(|b| **b == b'/').count() >= self.options.limits.depth {

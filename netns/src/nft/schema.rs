@@ -11,7 +11,7 @@ use crate::nft::message::{Family, new_chain, new_plain_chain, new_rule, new_set}
 use crate::sys::netlink::{Attrs, Request};
 
 /// Version of this schema: tables of another are made anew.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// How many classes traffic is counted by.
 pub const CLASSES: usize = 8;
@@ -412,22 +412,27 @@ fn rules() -> Vec<(Family, &'static str, Vec<Attrs>)> {
     // heard by nobody: there is no moment without a guard.
     add(Bridge, "guard", and(&[of_ours(false)], accept()));
     add(Bridge, "guard", and(&[iif(&UNGUARDED)], accept()));
+    // Both the sender in the frame, by which a bridge learns, and the one in the message, by which neighbours do.
     let arp = sender(&SENDERS4, Base::Network, (Base::Network, 8), 14, false);
-    add(Bridge, "guard", and(&[protocol_is(ETH_ARP), arp], accept()));
+    let framed = sender(&SENDERS4, Base::Network, SOURCE, 14, false);
+    add(Bridge, "guard", and(&[protocol_is(ETH_ARP), arp, framed], accept()));
     let ip = sender(&SENDERS4, Base::Network, SOURCE, 12, false);
     add(Bridge, "guard", and(&[protocol_is(ETH_IP), ip], accept()));
     // No container advertises routers or redirects its neighbours.
     add(Bridge, "guard", and(&[icmpv6_type(134)], drop()));
     add(Bridge, "guard", and(&[icmpv6_type(137)], drop()));
+    // What a new interface announces would reach every port of the bridge, and its cost grow with their number:
+    // reports of multicast listeners, which nobody here asks for, and the search for routers, of which there are none
+    // but the host.
+    for kind in [131, 132, 133, 143] {
+        add(Bridge, "guard", and(&[icmpv6_type(kind)], drop()));
+    }
     // Nor answers for an address that is not its own.
     let target = sender(&SENDERS6, Base::Transport, SOURCE, 8, true);
     add(Bridge, "guard", and(&[icmpv6_type(136), target], drop()));
     let ip6 = sender(&SENDERS6, Base::Network, SOURCE, 8, false);
     add(Bridge, "guard", and(&[protocol_is(ETH_IP6), ip6], accept()));
-    // Before it has an address: the search for duplicates, and reports of multicast listeners.
-    let nobody = || vec![payload(Base::Network, 8, 16, 0), cmp(0, true, &[0; 16])];
-    add(Bridge, "guard", and(&[icmpv6_type(135), nobody()], accept()));
-    add(Bridge, "guard", and(&[icmpv6_type(143), nobody()], accept()));
+    // What comes from no address goes with the rest: the search for duplicates, which cannot be.
     add(Bridge, "guard", vec![drop()]);
 
     add(Bridge, "wall", and(&[iif(&WALLED_PORTS)], drop()));

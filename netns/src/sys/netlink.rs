@@ -4,12 +4,14 @@
 //! a length that does not fit its field poisons the message (CVE-2021-43784).
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recvfrom, sendto, setsockopt,
-    socket, sockopt,
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recvfrom, sendto,
+    setsockopt, socket, sockopt,
 };
 
 const HEADER: usize = 16;
@@ -228,6 +230,28 @@ impl Socket {
         let _ = setsockopt(&socket.fd, sockopt::SndBufForce, &(8 << 20));
         let _ = setsockopt(&socket.fd, sockopt::RcvBufForce, &(8 << 20));
         Ok(socket)
+    }
+
+    /// A socket that is told of changes of links (RTMGRP_LINK).
+    pub fn links() -> nix::Result<Self> {
+        let socket = Socket::route()?;
+        bind(socket.fd.as_raw_fd(), &NetlinkAddr::new(0, libc::RTMGRP_LINK as u32))?;
+        Ok(socket)
+    }
+
+    /// Waits until something was said, or `patience` ends; drops what was said.
+    pub fn wait(&mut self, patience: Duration) -> nix::Result<()> {
+        let mut fds = [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)];
+        let patience = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
+        match poll(&mut fds, patience) {
+            Ok(0) | Err(Errno::EINTR) => Ok(()),
+            // More than the socket holds is no less of a change.
+            Ok(_) => match self.receive() {
+                Err(Errno::ENOBUFS) => Ok(()),
+                other => other.map(drop),
+            },
+            Err(errno) => Err(errno),
+        }
     }
 
     fn open(protocol: SockProtocol) -> nix::Result<Self> {

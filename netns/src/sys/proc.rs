@@ -41,6 +41,14 @@ impl Process {
     }
 }
 
+/// The identity of the host's boot; empty where it cannot be read.
+pub fn boot_id() -> String {
+    static BOOT: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    let read =
+        || fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim_end().to_owned();
+    BOOT.get_or_init(read).clone()
+}
+
 /// The identity of a network namespace: device and inode of its file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NamespaceId {

@@ -97,18 +97,22 @@ const DEFAULT_DEVICES: [(&str, u64, u64); 6] = [
     ("/dev/tty", 5, 0),
 ];
 
-/// Files of /proc that may be covered by a bind mount, as lxcfs does.
-const PROC_FILES: [&str; 10] = [
+/// Files of /proc that may be covered by a bind mount, as lxcfs does; runc lacks the pressure and vmstat.
+const PROC_FILES: [&str; 14] = [
     "/proc/cpuinfo",
     "/proc/diskstats",
     "/proc/loadavg",
     "/proc/meminfo",
+    "/proc/pressure/cpu",
+    "/proc/pressure/io",
+    "/proc/pressure/memory",
     "/proc/slabinfo",
     "/proc/stat",
     "/proc/swaps",
     "/proc/sys/crypto/fips_enabled",
     "/proc/sys/kernel/ns_last_pid",
     "/proc/uptime",
+    "/proc/vmstat",
 ];
 
 /// File systems whose superblock never holds a user's data: read-only is the mount's business alone.

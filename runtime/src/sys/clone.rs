@@ -100,6 +100,39 @@ impl Exit {
     }
 }
 
+impl Exit {
+    /// From the status that wait(2) reports for a process that has ended.
+    pub fn from_status(status: i32) -> Exit {
+        match libc::WIFSIGNALED(status) {
+            true => Exit::Signal(libc::WTERMSIG(status)),
+            false => Exit::Code(libc::WEXITSTATUS(status)),
+        }
+    }
+}
+
+/// How the process of `pidfd` ended, as wait(2) reports it, once it was reaped by whomever (`PIDFD_GET_INFO`, 6.15).
+///
+/// `None` while it was not reaped; `ENOTTY` and `EINVAL` on kernels that do not tell.
+pub fn pidfd_exit(pidfd: impl AsFd) -> nix::Result<Option<Exit>> {
+    const PIDFD_INFO_EXIT: u64 = 1 << 3;
+    /// `_IOWR(0xff, 11, struct pidfd_info)` with the structure's first published size.
+    const PIDFD_GET_INFO: libc::c_ulong = 0xc040_ff0b;
+    /// `struct pidfd_info`: mask, cgroupid, eleven ids, exit_code.
+    #[repr(C)]
+    struct Info {
+        mask: u64,
+        cgroupid: u64,
+        ids: [u32; 11],
+        exit_code: i32,
+    }
+    let mut info = Info { mask: PIDFD_INFO_EXIT, cgroupid: 0, ids: [0; 11], exit_code: 0 };
+    // SAFETY: the request's size is that of the structure, which is live and plain integers.
+    Errno::result(unsafe {
+        libc::ioctl(pidfd.as_fd().as_raw_fd(), PIDFD_GET_INFO as libc::Ioctl, &raw mut info)
+    })?;
+    Ok((info.mask & PIDFD_INFO_EXIT != 0).then(|| Exit::from_status(info.exit_code)))
+}
+
 /// waitpid(2) on one child until it ends; `ECHILD` when it is not ours.
 pub fn wait(pid: i32) -> nix::Result<Exit> {
     let mut status = 0;

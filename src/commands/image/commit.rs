@@ -10,7 +10,7 @@ use locule_images::unpack::Options;
 use locule_runtime::Result;
 
 use super::mount::{directory, state, target};
-use super::{images, store, told};
+use super::{files, images, told};
 use crate::args::{Globals, absolute};
 use crate::cli::{Verb, option, text};
 use crate::out::Out;
@@ -39,7 +39,7 @@ Stop what writes there first. Owners are those of the image, also where it was m
 };
 
 fn run(_globals: &Globals, matches: &ArgMatches, out: &mut Out) -> Result<i32> {
-    let store = store(matches)?;
+    let store = files(matches)?;
     let state = match matches.get_one::<PathBuf>("state") {
         Some(state) => absolute(state)?,
         None => Rootfs::default_state(&store, &target(matches)?),

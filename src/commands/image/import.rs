@@ -9,7 +9,7 @@ use locule_images::manifest::Platform;
 use locule_images::unpack::Options;
 use locule_runtime::Result;
 
-use super::{images, store, told};
+use super::{files, images, told};
 use crate::args::Globals;
 use crate::cli::{Verb, option, text};
 use crate::out::Out;
@@ -56,6 +56,7 @@ pub fn wanted(matches: &ArgMatches) -> Result<Platform> {
 }
 
 fn run(_globals: &Globals, matches: &ArgMatches, out: &mut Out) -> Result<i32> {
+    let store = files(matches)?;
     let options = Options::here();
     let import = Import {
         name: text(matches, "name").map(str::parse).transpose().map_err(told)?,
@@ -63,7 +64,6 @@ fn run(_globals: &Globals, matches: &ArgMatches, out: &mut Out) -> Result<i32> {
         compression: Compression::parse(text(matches, "compression").unwrap_or("gzip")).map_err(told)?,
         options: &options,
     };
-    let store = store(matches)?;
     let source = text(matches, "source").unwrap_or_default();
     let records = match source {
         "-" => import.stream(&store, std::io::stdin().lock()),

@@ -18,12 +18,14 @@ pub mod rm;
 pub mod save;
 pub mod tag;
 pub mod umount;
+pub mod unshare;
 pub mod verify;
 
 use std::path::PathBuf;
 
 use clap::{Arg, ArgMatches};
 use locule_images::Store;
+use locule_images::rootless::Subordinate;
 use locule_runtime::{Error, Kind, Result};
 
 use crate::args;
@@ -45,16 +47,31 @@ pub fn image() -> Arg {
     Arg::new("image").value_name("image").required(true).help("Name of the image, or the beginning of its id")
 }
 
-/// Opens the store.
+/// Opens the store, to read what has names.
 pub fn store(matches: &ArgMatches) -> Result<Store> {
+    Store::open(&root(matches)?).map_err(told)
+}
+
+/// Opens the store for what makes, reads or removes files of images: a user without privileges does
+/// so as root of a user namespace, if there are subordinate ids. Must come before any thread.
+pub fn files(matches: &ArgMatches) -> Result<Store> {
+    // Of the user, not of the root that the user becomes.
+    let root = root(matches)?;
+    if let Some(ids) = Subordinate::of_caller() {
+        ids.enter(false).map_err(told)?;
+    }
+    Store::open(&root).map_err(told)
+}
+
+/// Where the store is.
+fn root(matches: &ArgMatches) -> Result<PathBuf> {
     let given = matches.get_one::<PathBuf>("images").cloned();
     let given =
         given.or_else(|| std::env::var_os("LOCULE_IMAGES").filter(|dir| !dir.is_empty()).map(PathBuf::from));
-    let root = match given {
-        Some(root) => args::absolute(root)?,
-        None => Store::default_root().map_err(told)?,
-    };
-    Store::open(&root).map_err(told)
+    match given {
+        Some(root) => args::absolute(root),
+        None => Store::default_root().map_err(told),
+    }
 }
 
 /// An error of the images' library as the binary prints it.

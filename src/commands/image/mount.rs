@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Arg, ArgMatches};
 use locule_images::rootfs::{Map, Rootfs};
-use locule_runtime::Result;
+use locule_runtime::{Error, Result};
 
 use super::{image, images, store, told};
 use crate::args::{Globals, absolute};
@@ -18,7 +18,8 @@ pub const VERB: Verb = Verb {
     usage: "[options] <image> <directory>",
     details: "Mounts the image's shared layers on the directory, with an own upper directory for what is written. The \
 layers themselves never change. With --map they are idmapped for a user namespace, so that no file changes its owner. \
-The image \"host\" is this machine's own system.\n\nThe layers stay in the store until image umount.",
+The image \"host\" is this machine's own system.\n\nThe layers stay in the store until image umount. A user without \
+privileges mounts within image unshare.",
     examples: &[
         (
             "This machine's own system, in a container",
@@ -58,12 +59,15 @@ pub fn directory() -> Arg {
 /// The directory, resolved, so that mount and umount find the same state.
 pub fn target(matches: &ArgMatches) -> Result<PathBuf> {
     let given = matches.get_one::<PathBuf>("directory").cloned().unwrap_or_default();
-    given
-        .canonicalize()
-        .map_err(|err| locule_runtime::Error::invalid(format!("the directory {}: {err}", given.display())))
+    given.canonicalize().map_err(|err| Error::invalid(format!("the directory {}: {err}", given.display())))
 }
 
 fn run(_globals: &Globals, matches: &ArgMatches, _out: &mut Out) -> Result<i32> {
+    if !nix::unistd::geteuid().is_root() {
+        return Err(Error::invalid(
+            "mounting needs root, or namespaces of your own: run it in locule image unshare",
+        ));
+    }
     let store = store(matches)?;
     let target = target(matches)?;
     let rootfs = Rootfs {
@@ -74,6 +78,7 @@ fn run(_globals: &Globals, matches: &ArgMatches, _out: &mut Out) -> Result<i32> 
         },
         map: text(matches, "map").map(Map::parse).transpose().map_err(told)?,
         read_only: matches.get_flag("read-only"),
+        inside: false,
     };
     rootfs.mount(&store, &target).map_err(told)?;
     Ok(0)

@@ -3,7 +3,7 @@
 use clap::ArgMatches;
 use locule_runtime::Result;
 
-use super::{format, images, size, store, told};
+use super::{files, format, images, size, told};
 use crate::args::Globals;
 use crate::cli::{Verb, text};
 use crate::out::Out;
@@ -20,7 +20,7 @@ pub const VERB: Verb = Verb {
 };
 
 fn run(_globals: &Globals, matches: &ArgMatches, out: &mut Out) -> Result<i32> {
-    let pruned = store(matches)?.prune(true).map_err(told)?;
+    let pruned = files(matches)?.prune(true).map_err(told)?;
     if text(matches, "format") == Some("json") {
         out.json(&pruned)?;
     } else {

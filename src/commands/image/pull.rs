@@ -14,7 +14,7 @@ use locule_runtime::{Error, Result};
 
 use super::import::{platform, wanted};
 use super::progress::Bar;
-use super::{images, store, told};
+use super::{files, images, told};
 use crate::args::Globals;
 use crate::cli::{Verb, option, path_parser, switch, text};
 use crate::out::Out;
@@ -87,6 +87,7 @@ fn run(_globals: &Globals, matches: &ArgMatches, out: &mut Out) -> Result<i32> {
     let reference: Reference = name.parse().map_err(told)?;
     let policy =
         Policy::of_system(matches.get_one::<PathBuf>("policy").map(PathBuf::as_path)).map_err(told)?;
+    let store = files(matches)?;
     let pull = Pull {
         reference: &reference,
         platform: &wanted(matches)?,
@@ -96,7 +97,7 @@ fn run(_globals: &Globals, matches: &ArgMatches, out: &mut Out) -> Result<i32> {
         client: &client(matches),
         progress: &Bar::new(matches.get_flag("quiet")),
     };
-    let record = pull.run(&store(matches)?).map_err(told)?;
+    let record = pull.run(&store).map_err(told)?;
     out.write(&format!("{}\n", record.reference))?;
     Ok(0)
 }

@@ -3,7 +3,7 @@
 use clap::{Arg, ArgAction, ArgMatches};
 use locule_runtime::{Error, Result};
 
-use super::{images, store, told};
+use super::{files, images, told};
 use crate::args::Globals;
 use crate::cli::Verb;
 use crate::out::Out;
@@ -31,7 +31,7 @@ While something is being added to the store, the removal is left to the next ima
 };
 
 fn run(_globals: &Globals, matches: &ArgMatches, _out: &mut Out) -> Result<i32> {
-    let store = store(matches)?;
+    let store = files(matches)?;
     for name in matches.get_many::<String>("image").unwrap_or_default() {
         if name == locule_images::host::NAME {
             return Err(Error::invalid("host is built in and cannot be removed"));

@@ -3,7 +3,7 @@
 use clap::ArgMatches;
 use locule_runtime::Result;
 
-use super::{format, images, store, told};
+use super::{files, format, images, told};
 use crate::args::Globals;
 use crate::cli::{Verb, text};
 use crate::out::Out;
@@ -21,7 +21,7 @@ the regular files of unpacked layers with their archives. Ends with 1 if anythin
 };
 
 fn run(_globals: &Globals, matches: &ArgMatches, out: &mut Out) -> Result<i32> {
-    let problems = store(matches)?.verify().map_err(told)?;
+    let problems = files(matches)?.verify().map_err(told)?;
     if text(matches, "format") == Some("json") {
         out.json(&problems)?;
     } else {

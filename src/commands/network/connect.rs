@@ -54,6 +54,8 @@ away, and so does whoever wants one of them.",
             several("alias", "NAME", "A name that neighbours know the container by, beside its own"),
             option("down", "RATE", "How fast it may receive, as 100mbit"),
             option("up", "RATE", "How fast it may send"),
+            option("down-min", "RATE", "How fast it can receive in any case: a part of the network's rate"),
+            option("up-min", "RATE", "How fast it can send in any case"),
             switch("firewall", "Let nobody but the host reach it, except through published ports"),
             option(
                 "namespace",
@@ -78,6 +80,8 @@ fn run(globals: &Globals, matches: &ArgMatches, out: &mut Out) -> Result<i32> {
     let rates = Rates {
         down: read(matches, "down")?.unwrap_or_default(),
         up: read(matches, "up")?.unwrap_or_default(),
+        down_min: read(matches, "down-min")?.unwrap_or_default(),
+        up_min: read(matches, "up-min")?.unwrap_or_default(),
     };
     let wanted = Attachment {
         network: text(matches, "network").unwrap_or_default().to_owned(),

@@ -4,10 +4,11 @@
 
 use clap::ArgMatches;
 use locule_netns::network::{RouteTo, Subnet};
+use locule_netns::rate::Total;
 use locule_netns::{Cidr, Kind, Network};
 use locule_runtime::{Error, Result};
 
-use super::{addresses, lift, open, places, read_all, several, texts};
+use super::{addresses, lift, open, places, read, read_all, several, texts};
 use crate::args::Globals;
 use crate::cli::{Verb, option, path, path_parser, switch, text};
 use crate::out::Out;
@@ -50,6 +51,8 @@ Forwarding is switched on for the bridge and the interfaces of the host's defaul
             switch("no-nat", "Keep the containers' addresses outside, and let the outside reach them"),
             switch("internal", "Let the containers reach each other and the host only"),
             switch("no-guard", "Let containers send under addresses that are not theirs"),
+            option("down", "RATE", "What all containers together may receive, as 1gbit: guarantees are parts of it"),
+            option("up", "RATE", "What all containers together may send"),
             several("route", "SUBNET[=ROUTER]", "A route of the containers beside the default one"),
             several("uplink", "INTERFACE", "Interface that leads outside; by default those of the default routes"),
             several("dns", "ADDRESS", "Name server of the containers; by default the host's"),
@@ -94,6 +97,10 @@ fn run(_globals: &Globals, matches: &ArgMatches, out: &mut Out) -> Result<i32> {
         .transpose()?;
     network.nat = !matches.get_flag("no-nat");
     network.internal = matches.get_flag("internal");
+    network.total = Total {
+        down: read(matches, "down")?.unwrap_or_default(),
+        up: read(matches, "up")?.unwrap_or_default(),
+    };
     network.guard = !matches.get_flag("no-guard");
     for route in texts(matches, "route") {
         let (to, via) = match route.split_once('=') {

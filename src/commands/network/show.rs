@@ -3,6 +3,7 @@
 //! Owns the form of the answer.
 
 use clap::ArgMatches;
+use locule_netns::rate::Rate;
 use locule_runtime::Result;
 use serde_json::json;
 
@@ -27,6 +28,11 @@ the directory of definitions, a JSON object of subnets and numbers from 0 to 7; 
     ..Verb::BASE
 };
 
+/// A guarantee and a ceiling.
+fn span(least: Rate, most: Rate) -> String {
+    if least.is_none() { most.to_string() } else { format!("{least}-{most}") }
+}
+
 fn run(_globals: &Globals, matches: &ArgMatches, out: &mut Out) -> Result<i32> {
     let networks = open(matches)?;
     let name = text(matches, "network").unwrap_or_default();
@@ -49,7 +55,11 @@ fn run(_globals: &Globals, matches: &ArgMatches, out: &mut Out) -> Result<i32> {
                 wired.interface.clone(),
                 dash(addresses.join(",")),
                 dash(ports.join(",")),
-                format!("{}/{}", wired.rates.down, wired.rates.up),
+                format!(
+                    "{}/{}",
+                    span(wired.rates.down_min, wired.rates.down),
+                    span(wired.rates.up_min, wired.rates.up)
+                ),
                 sum(|traffic| traffic.received).to_string(),
                 sum(|traffic| traffic.sent).to_string(),
             ]);
@@ -72,6 +82,9 @@ fn run(_globals: &Globals, matches: &ArgMatches, out: &mut Out) -> Result<i32> {
     for subnet in &network.subnets {
         head.push_str(&format!(", {}", subnet.subnet));
         head.push_str(&subnet.gateway.map(|gateway| format!(" by {gateway}")).unwrap_or_default());
+    }
+    if !network.total.is_none() {
+        head.push_str(&format!(", {}/{} for all", network.total.down, network.total.up));
     }
     head.push_str(&format!("\nhosts: {}\n", hosts.display()));
     let columns = ["CONTAINER", "INTERFACE", "ADDRESSES", "PORTS", "DOWN/UP", "RECEIVED", "SENT"];

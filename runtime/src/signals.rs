@@ -2,8 +2,8 @@
 //!
 //! Owns the table of names. Never sends anything.
 
+use crate::{Error, Result};
 use libc::c_int;
-use locule_runtime::{Error, Result};
 
 /// Names without `SIG`; the numbers are the architecture's own.
 const NAMES: [(&str, c_int); 35] = [
