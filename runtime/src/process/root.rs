@@ -125,13 +125,10 @@ fn name_of(op: &MountOp) -> String {
     }
 }
 
-/// Maps the ids of a mount, with those below it or without.
-type MapIds<'a> = dyn Fn(&OwnedFd, bool) -> Result<()> + 'a;
-
 fn make_mount(
     root: &Root,
     op: &MountOp,
-    (source, map_ids): (Option<&Source>, &MapIds<'_>),
+    (source, map_ids): (Option<&Source>, &binds::MapIds<'_>),
     plan: &Plan,
 ) -> Result<()> {
     match (&op.what, source) {
