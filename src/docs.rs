@@ -314,7 +314,9 @@ fn tree() -> Command {
     let leaf = |verb: &Verb, name: &'static str| {
         let command = match verb.name {
             // The shell offers the keys.
-            "set" => verb.command().mut_arg("change", |arg| arg.value_parser(clap::builder::PossibleValuesParser::new(settable()))),
+            "set" => verb.command().mut_arg("change", |arg| {
+                arg.value_parser(clap::builder::PossibleValuesParser::new(settable()))
+            }),
             _ => verb.command(),
         };
         command.name(name).about(verb.about).arg(cli::switch("help", "Print help").short('h'))

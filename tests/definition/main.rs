@@ -134,7 +134,10 @@ fn all_changes_are_made_or_none() {
     assert_eq!(lab.text(), before);
     // This tree has no memory controller, so that the second one cannot hold.
     let told = lab.refused(&["set", &lab.name, "cgroup.max=7", "hugepages.2M=2M", "memory=1G"]);
-    assert!(told.contains("memory.limit: ") && told.contains("memory.max") && told.contains("controller"), "{told}");
+    assert!(
+        told.contains("memory.limit: ") && told.contains("memory.max") && told.contains("controller"),
+        "{told}"
+    );
     assert_eq!(lab.group("cgroup.max.descendants"), "5");
     assert_eq!(lab.group("hugetlb.2MB.max"), pages);
     assert_eq!(lab.text(), before);
@@ -236,7 +239,10 @@ fn comments_stay_and_the_definition_is_shown() {
     // A definition that was broken by hand says where.
     fs::write(lab.file(), "image = \"host\"\n[memory]\nlimit = \"12Q\"\n").unwrap();
     let told = lab.refused(&["show", &lab.name]);
-    assert!(told.contains("machine.toml:3:9: memory.limit: \"12Q\" is not a size such as 512M or 2G"), "{told}");
+    assert!(
+        told.contains("machine.toml:3:9: memory.limit: \"12Q\" is not a size such as 512M or 2G"),
+        "{told}"
+    );
     fs::write(lab.file(), text).unwrap();
 }
 
@@ -244,10 +250,17 @@ fn comments_stay_and_the_definition_is_shown() {
 fn a_configuration_of_openvz_becomes_a_machine() {
     let lab = Lab::new();
     let conf = lab.dir.join("101.conf");
-    fs::write(&conf, "NUMPROC=\"400:400\"\nKMEMSIZE=\"1:1\"\nCPUUNITS=\"1000\"\nHOSTNAME=\"old\"\nQUOTATIME=\"0\"\n").unwrap();
+    fs::write(
+        &conf,
+        "NUMPROC=\"400:400\"\nKMEMSIZE=\"1:1\"\nCPUUNITS=\"1000\"\nHOSTNAME=\"old\"\nQUOTATIME=\"0\"\n",
+    )
+    .unwrap();
     let conf = conf.to_str().unwrap();
     let told = lab.ok(&["openvz", "import", "--dry-run", conf]);
-    assert!(told.contains("weight = 100") && told.contains("covered") && told.contains("not possible"), "{told}");
+    assert!(
+        told.contains("weight = 100") && told.contains("covered") && told.contains("not possible"),
+        "{told}"
+    );
     assert!(!lab.file().exists());
     assert!(lab.refused(&["openvz", "import", conf]).contains("it has no NAME"));
     lab.ok(&["openvz", "import", conf, &lab.name]);

@@ -553,7 +553,8 @@ fn mapped(name: &str, value: &str, context: &Context) -> Option<(Vec<String>, St
             let percent: u64 = value.trim_end_matches('%').parse().ok().filter(|percent| *percent <= 100)?;
             size(
                 "memory.guarantee",
-                Some((context.memory() as u128 * u128::from(percent) / 100) as u64 & !4095).filter(|bytes| *bytes > 0),
+                Some((context.memory() as u128 * u128::from(percent) / 100) as u64 & !4095)
+                    .filter(|bytes| *bytes > 0),
             )
         }
         "VMGUARPAGES" if context.get("MEMGUARANTEE").is_some() => {
