@@ -138,6 +138,14 @@ pub const VERBS: &[&Verb] = &[
     &commands::machine::rename::VERB,
     &commands::machine::rm::VERB,
     &commands::machine::repair::VERB,
+    &commands::machine::clone::VERB,
+    &commands::machine::export::VERB,
+    &commands::machine::import::VERB,
+    &commands::machine::compact::VERB,
+    &commands::snapshot::create::VERB,
+    &commands::snapshot::ls::VERB,
+    &commands::snapshot::restore::VERB,
+    &commands::snapshot::rm::VERB,
     &commands::machine::set::VERB,
     &commands::machine::show::VERB,
     &commands::console::VERB,
@@ -153,6 +161,7 @@ pub const VERBS: &[&Verb] = &[
 /// Words that stand before a verb of their own: what is done, and on what.
 pub const NOUNS: &[(&str, &str)] = &[
     ("image", "Images: fetch, import, list, mount, export"),
+    ("snapshot", "Saved states of machines: create, list, restore, remove"),
     ("network", "Networks: create, list, connect containers, publish ports"),
     ("openvz", "OpenVZ: make machines from its containers' configurations"),
 ];

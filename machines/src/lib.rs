@@ -7,6 +7,7 @@
 pub mod boot;
 pub mod bundle;
 mod claims;
+pub mod copies;
 pub mod definition;
 mod error;
 pub mod events;
@@ -14,6 +15,7 @@ mod file;
 pub mod generator;
 mod group;
 pub mod home;
+pub mod host;
 pub mod keeper;
 pub mod life;
 pub mod limits;

@@ -28,6 +28,7 @@ pub mod ps;
 pub mod restore;
 pub mod resume;
 pub mod run;
+pub mod snapshot;
 pub mod spec;
 pub mod start;
 pub mod state;

@@ -125,6 +125,10 @@ pub fn set(
         }
         _ => {}
     }
+    // What refuses most comes first; a disk of an older size is none that a failure later has to bring back.
+    if now.iter().any(|key| key == "disk.size") {
+        crate::root::storage(machine, &definition, &home.images()?)?.limit().map_err(act)?;
+    }
     if let Some(running) = &running {
         let steps = running.steps(&definition, &now).map_err(act)?;
         if scope == Scope::Both {
@@ -157,6 +161,10 @@ pub fn set(
         if changed.iter().any(|changed| changed.key.starts_with("restart.")) {
             reload(machine)?;
         }
+    }
+    if !changed.is_empty() {
+        let keys: Vec<_> = changed.iter().map(|changed| changed.key.as_str()).collect();
+        crate::events::tell(home.run(), machine.name(), "set", &[("keys", keys.join(","))]);
     }
     Ok(changed)
 }
