@@ -86,12 +86,17 @@ install: release ## Install the binary, the manual and the completions below PRE
 	install -D -m 755 $(binary) $(DESTDIR)$(PREFIX)/bin/locule
 	install -d $(DESTDIR)$(PREFIX)/share/man/man1
 	install -m 644 man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1/
+	install -D -m 644 man/locule-machine.toml.5 $(DESTDIR)$(PREFIX)/share/man/man5/locule-machine.toml.5
+	install -d $(DESTDIR)$(PREFIX)/share/locule/profiles
+	install -m 644 machines/profiles/*.toml $(DESTDIR)$(PREFIX)/share/locule/profiles/
 	install -D -m 644 completions/locule.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/locule
 	install -D -m 644 completions/_locule $(DESTDIR)$(PREFIX)/share/zsh/vendor-completions/_locule
 	install -D -m 644 completions/locule.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/locule.fish
 
 uninstall: ## Remove what install installed
+	rm -rf $(DESTDIR)$(PREFIX)/share/locule/profiles
 	rm -f $(DESTDIR)$(PREFIX)/bin/locule $(DESTDIR)$(PREFIX)/share/man/man1/locule.1 \
+	    $(DESTDIR)$(PREFIX)/share/man/man5/locule-machine.toml.5 \
 	    $(DESTDIR)$(PREFIX)/share/man/man1/locule-*.1 \
 	    $(DESTDIR)$(PREFIX)/share/bash-completion/completions/locule \
 	    $(DESTDIR)$(PREFIX)/share/zsh/vendor-completions/_locule \

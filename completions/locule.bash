@@ -79,6 +79,9 @@ _locule() {
             locule,network)
                 cmd="locule__subcmd__network"
                 ;;
+            locule,openvz)
+                cmd="locule__subcmd__openvz"
+                ;;
             locule,pause)
                 cmd="locule__subcmd__pause"
                 ;;
@@ -105,6 +108,12 @@ _locule() {
                 ;;
             locule,run)
                 cmd="locule__subcmd__run"
+                ;;
+            locule,set)
+                cmd="locule__subcmd__set"
+                ;;
+            locule,show)
+                cmd="locule__subcmd__show"
                 ;;
             locule,shutdown)
                 cmd="locule__subcmd__shutdown"
@@ -205,6 +214,9 @@ _locule() {
             locule__subcmd__network,show)
                 cmd="locule__subcmd__network__subcmd__show"
                 ;;
+            locule__subcmd__openvz,import)
+                cmd="locule__subcmd__openvz__subcmd__import"
+                ;;
             *)
                 ;;
         esac
@@ -212,7 +224,7 @@ _locule() {
 
     case "${cmd}" in
         locule)
-            opts="-h -v --root --data --log --log-format --debug --systemd-cgroup --cgroup-manager --rootless --help --version create start run exec state list ps kill delete pause resume update events spec check features checkpoint restore completion launch ls stats top enter stop restart rename rm repair console logs boot shutdown generator keeper help image network"
+            opts="-h -v --root --data --log --log-format --debug --systemd-cgroup --cgroup-manager --rootless --help --version create start run exec state list ps kill delete pause resume update events spec check features checkpoint restore completion launch ls stats top enter stop restart rename rm repair set show console logs boot shutdown generator keeper help image network openvz"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1721,6 +1733,42 @@ _locule() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        locule__subcmd__openvz)
+            opts="import"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        locule__subcmd__openvz__subcmd__import)
+            opts="-h --image --dry-run --format --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --image)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --format)
+                    COMPREPLY=($(compgen -W "table json" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         locule__subcmd__pause)
             opts="-h --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -1918,6 +1966,42 @@ _locule() {
                     ;;
                 --preserve-fds)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        locule__subcmd__set)
+            opts="-h --runtime --format --help include= image= description= hostname= isolation= disabled= protected= privileged= nesting= visible= init.command= init.user= init.workdir= init.terminal= init.stop-signal= init.stop-timeout= memory= ram= memory.limit= memory.high= memory.guarantee= swap= memory.swap= memory.oom-group= cpus= cpu.limit= cpu.weight= cpu.burst= cpu.count= cpu.set= cpu.nodes= io.weight= io.bps= io.iops= pids= pids.limit= pids.ptys= cgroup.max= disk.kind= disk= disk.size= disk.inodes= disk.read-only= dns= dns.servers= dns.search= capabilities.add= capabilities.drop= boot= boot.start= boot.order= boot.after= boot.requires= boot.ready= restart= restart.policy= restart.max= restart.delay= health.command= health.interval= health.timeout= health.retries= health.start-period= health.restart= log.driver= log.size= log.files="
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --format)
+                    COMPREPLY=($(compgen -W "table json" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        locule__subcmd__show)
+            opts="-h --format --resolved --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --format)
+                    COMPREPLY=($(compgen -W "table toml json" -- "${cur}"))
                     return 0
                     ;;
                 *)

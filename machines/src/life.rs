@@ -106,10 +106,26 @@ pub fn status(home: &Home, machine: &Machine) -> Result<Status> {
     })
 }
 
-/// Makes a machine: its directory, its ids, its root file system, and last its definition, which makes it one.
+/// Makes a machine of its image.
 pub fn create(home: &Home, name: &str, definition: &Definition, text: &str) -> Result<Machine> {
+    make(home, name, "launch", definition, text, |machine, map| {
+        check(home, definition)?;
+        root::create(home, machine, definition, map)
+    })
+}
+
+/// Makes a machine for the act `act`: its directory, its ids, by `fill` its root file system, and last its
+/// definition, which makes it one.
+pub fn make(
+    home: &Home,
+    name: &str,
+    act: &str,
+    definition: &Definition,
+    text: &str,
+    fill: impl FnOnce(&Machine, Option<Map>) -> Result<()>,
+) -> Result<Machine> {
     let machine = home.machine(name)?;
-    let _lock = machine.lock("launch")?;
+    let _lock = machine.lock(act)?;
     if machine.exists() {
         return Err(Error::new(Kind::Exists, format!("there is a machine {name:?}"))
             .hint("choose another name, or remove it: locule rm"));
@@ -120,8 +136,12 @@ pub fn create(home: &Home, name: &str, definition: &Definition, text: &str) -> R
             Error::new(Kind::Exists, format!("there is a container {name:?}")).hint("choose another name")
         );
     }
-    check(home, definition)?;
-    scrap(home, &machine)?;
+    if let Err(err) = check(home, definition).and_then(|()| scrap(home, &machine)) {
+        if !machine.dir().exists() {
+            let _ = fs::remove_dir_all(machine.run());
+        }
+        return Err(err);
+    }
     let act = || {
         lock::make_private(machine.dir())?;
         let mut state = State::new()?;
@@ -130,7 +150,7 @@ pub fn create(home: &Home, name: &str, definition: &Definition, text: &str) -> R
             false => Some(claims::take_ids(home, &machine, &mut state)?),
         };
         state.save(machine.dir())?;
-        root::create(home, &machine, definition, map)?;
+        fill(&machine, map)?;
         file::write_whole(&machine.dir().join(crate::definition::FILE), text.as_bytes())?;
         file::sync_dir(&home.machines())
     };
@@ -142,6 +162,7 @@ pub fn create(home: &Home, name: &str, definition: &Definition, text: &str) -> R
         Err(err) => {
             // Its own failure would hide the reason; the next call finds what is left.
             let _ = scrap(home, &machine);
+            let _ = fs::remove_dir_all(machine.run());
             Err(err.context(format_args!("making machine {name}")))
         }
     }
@@ -156,11 +177,10 @@ fn check(home: &Home, definition: &Definition) -> Result<()> {
     if definition.image.is_empty() {
         return Err(Error::invalid("image is missing: name one, or host"));
     }
-    if definition.image != host::NAME {
-        home.images()?.find(&definition.image).map_err(lift)?;
+    match definition.image.as_str() {
+        host::NAME => Ok(()),
+        image => home.images()?.find(image).map(drop).map_err(lift),
     }
-    bundle::refuse(definition)?;
-    wiring::plan(definition).map(drop)
 }
 
 /// Removes everything that a machine without a definition has.
@@ -251,7 +271,8 @@ pub fn rename(home: &Home, old: &str, new: &str) -> Result<()> {
         done => done.doing(doing)?,
     }
     file::sync_dir(&home.machines())?;
-    root::renamed(home, &machine)?;
+    root::renamed(home, &machine, &other)?;
+    claims::renamed(home, &other)?;
     let _ = fs::remove_dir_all(machine.run());
     Ok(())
 }
@@ -296,9 +317,12 @@ pub fn prepare(
     clean(home, machine)?;
     file::remove(&machine.run().join(EXIT))?;
     Store::create_root(home.run(), false)?;
+    let group = Path::new(cgroup::MOUNT).join(wishes.cgroup.trim_start_matches('/'));
     let prepared = bundle_of(home, machine, definition, &state, wishes, seal);
     prepared.inspect_err(|_| {
         let _ = clean(home, machine);
+        // Made for its pressure to be seen; an empty one only can go.
+        let _ = fs::remove_dir(group);
     })
 }
 
@@ -310,7 +334,7 @@ fn bundle_of(
     wishes: Wishes,
     seal: Seal,
 ) -> Result<Prepared> {
-    let image = root::config(home, machine, &definition.image)?;
+    let image = root::config(home, machine)?;
     let map = if definition.privileged { None } else { state.map };
     root::mount(home, machine, definition, map)?;
     let place = root::place(machine);
@@ -365,7 +389,10 @@ fn bundle_of(
 /// What a system finds in /run/host (systemd.io, container interface).
 fn write_host(dir: &Path, state: &State) -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
-    fs::create_dir_all(dir.join("incoming")).doing(|| format!("making {}", dir.display()))?;
+    // The second is where the keeper's socket is bound.
+    for name in ["incoming", "notify.d"] {
+        fs::create_dir_all(dir.join(name)).doing(|| format!("making {}", dir.display()))?;
+    }
     let readable = |path: &Path, mode| {
         fs::set_permissions(path, fs::Permissions::from_mode(mode))
             .doing(|| format!("making {}", path.display()))
@@ -396,8 +423,10 @@ pub fn clean(home: &Home, machine: &Machine) -> Result<()> {
     if let Ok(store) = Store::open(home.run()) {
         locule_runtime::delete(&store, machine.name(), true)?;
     }
+    // Of a start that was killed before its container was made; an empty one only can go.
+    let _ = fs::remove_dir(Path::new(cgroup::MOUNT).join("locule").join(machine.name()));
     wiring::disconnect(home, machine)?;
-    root::unmount(home, machine)
+    root::unmount(machine)
 }
 
 /// Whether the machine's owner asked for its end since it was started.
@@ -467,7 +496,7 @@ pub fn stop(home: &Home, machine: &Machine, timeout: Option<Duration>) -> Result
 pub fn stop_signal_of(home: &Home, machine: &Machine, container: &Container) -> i32 {
     let definition = machine.definition().unwrap_or_default();
     let wanted = definition.init.stop_signal.clone().or_else(|| {
-        let image = root::config(home, machine, &definition.image).ok()?;
+        let image = root::config(home, machine).ok()?;
         image.stop_signal
     });
     let program =
@@ -583,4 +612,9 @@ pub fn login(machine: &Machine, user: &str) -> Result<Login> {
     let place = root::place(machine);
     let root = fs::File::open(&place).map(OwnedFd::from).doing(|| format!("opening {}", place.display()))?;
     bundle::login(&Root::new(root), user)
+}
+
+/// Removes the runtime directory of a machine that is none any more.
+pub fn forget_run(machine: &Machine) -> Result<()> {
+    fs::remove_dir_all(machine.run()).doing(|| format!("removing {}", machine.run().display()))
 }
