@@ -49,10 +49,13 @@ like "ls" "$(num ls -H -o name,status,memory,cpus)" '^numbers  running +384M +1$
 above "ls knows what is used" "$(num ls --format json | jq '.[0].memory_used')" 0
 
 keeper=$(jq .keeper.pid "$WORK/run/.machines/numbers/keeper.json")
-inside sh -c 'i=0; while [ $i -lt 200 ]; do cat /proc/stat /proc/meminfo >/dev/null || exit 9; i=$((i + 1)); done' &
+inside sh -c 'touch /dev/shm/reading; i=0; while [ $i -lt 200 ]; do cat /proc/stat /proc/meminfo >/dev/null || exit 9; i=$((i + 1)); done' &
 reader=$!
+check "a reader begins" eventually inside test -e /dev/shm/reading
 kill -KILL "$keeper"
-check "kill -9 of the keeper ends no reader" wait $reader
+# Not in a subshell, whose child it is not.
+wait $reader
+is "kill -9 of the keeper ends no reader" $? 0
 is "the last numbers stand" "$(inside free -m | awk '/^Mem:/ {print $2}')" 384
 check "it gets a keeper again" num repair
 inside dd if=/dev/zero of=/dev/shm/fill bs=1M count=60 status=none
