@@ -136,9 +136,12 @@ pub fn make(
             Error::new(Kind::Exists, format!("there is a container {name:?}")).hint("choose another name")
         );
     }
-    bundle::refuse(definition)?;
-    wiring::plan(definition)?;
-    scrap(home, &machine)?;
+    if let Err(err) = check(home, definition).and_then(|()| scrap(home, &machine)) {
+        if !machine.dir().exists() {
+            let _ = fs::remove_dir_all(machine.run());
+        }
+        return Err(err);
+    }
     let act = || {
         lock::make_private(machine.dir())?;
         let mut state = State::new()?;
@@ -159,6 +162,7 @@ pub fn make(
         Err(err) => {
             // Its own failure would hide the reason; the next call finds what is left.
             let _ = scrap(home, &machine);
+            let _ = fs::remove_dir_all(machine.run());
             Err(err.context(format_args!("making machine {name}")))
         }
     }
@@ -268,6 +272,7 @@ pub fn rename(home: &Home, old: &str, new: &str) -> Result<()> {
     }
     file::sync_dir(&home.machines())?;
     root::renamed(home, &machine, &other)?;
+    claims::renamed(home, &other)?;
     let _ = fs::remove_dir_all(machine.run());
     Ok(())
 }
@@ -312,9 +317,12 @@ pub fn prepare(
     clean(home, machine)?;
     file::remove(&machine.run().join(EXIT))?;
     Store::create_root(home.run(), false)?;
+    let group = Path::new(cgroup::MOUNT).join(wishes.cgroup.trim_start_matches('/'));
     let prepared = bundle_of(home, machine, definition, &state, wishes, seal);
     prepared.inspect_err(|_| {
         let _ = clean(home, machine);
+        // Made for its pressure to be seen; an empty one only can go.
+        let _ = fs::remove_dir(group);
     })
 }
 
@@ -381,7 +389,10 @@ fn bundle_of(
 /// What a system finds in /run/host (systemd.io, container interface).
 fn write_host(dir: &Path, state: &State) -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
-    fs::create_dir_all(dir.join("incoming")).doing(|| format!("making {}", dir.display()))?;
+    // The second is where the keeper's socket is bound.
+    for name in ["incoming", "notify.d"] {
+        fs::create_dir_all(dir.join(name)).doing(|| format!("making {}", dir.display()))?;
+    }
     let readable = |path: &Path, mode| {
         fs::set_permissions(path, fs::Permissions::from_mode(mode))
             .doing(|| format!("making {}", path.display()))
@@ -412,6 +423,8 @@ pub fn clean(home: &Home, machine: &Machine) -> Result<()> {
     if let Ok(store) = Store::open(home.run()) {
         locule_runtime::delete(&store, machine.name(), true)?;
     }
+    // Of a start that was killed before its container was made; an empty one only can go.
+    let _ = fs::remove_dir(Path::new(cgroup::MOUNT).join("locule").join(machine.name()));
     wiring::disconnect(home, machine)?;
     root::unmount(machine)
 }
@@ -599,4 +612,9 @@ pub fn login(machine: &Machine, user: &str) -> Result<Login> {
     let place = root::place(machine);
     let root = fs::File::open(&place).map(OwnedFd::from).doing(|| format!("opening {}", place.display()))?;
     bundle::login(&Root::new(root), user)
+}
+
+/// Removes the runtime directory of a machine that is none any more.
+pub fn forget_run(machine: &Machine) -> Result<()> {
+    fs::remove_dir_all(machine.run()).doing(|| format!("removing {}", machine.run().display()))
 }

@@ -30,6 +30,16 @@ pub fn all(home: &Home) -> Result<Done> {
             },
         }
     }
+    for name in claims::names(&home.run().join(".machines"))? {
+        let Ok(machine) = home.machine(&name) else { continue };
+        if machine.dir().exists() {
+            continue;
+        }
+        let _lock = machine.lock("repair")?;
+        if !machine.dir().exists() && life::container(home, &machine)?.is_none() {
+            life::forget_run(&machine)?;
+        }
+    }
     done.lines
         .extend(claims::sweep(home)?.into_iter().map(|first| format!("freed the user ids from {first}")));
     if home.run().join(".networks").exists() {

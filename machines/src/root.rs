@@ -71,7 +71,7 @@ pub fn unmount(machine: &Machine) -> Result<()> {
     storage::unmount(&place(machine))
 }
 
-/// Removes it.
+/// Removes it with its snapshots.
 pub fn remove(home: &Home, machine: &Machine) -> Result<()> {
     unmount(machine)?;
     any(machine.dir(), &home.images()?)?.remove()

@@ -22,6 +22,7 @@ pub mod list;
 pub mod logs;
 pub mod machine;
 pub mod network;
+pub mod openvz;
 pub mod pause;
 pub mod ps;
 pub mod restore;

@@ -14,6 +14,8 @@ pub mod rename;
 pub mod repair;
 pub mod restart;
 pub mod rm;
+pub mod set;
+pub mod show;
 pub mod stop;
 
 use std::time::Duration;
