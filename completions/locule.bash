@@ -16,6 +16,9 @@ _locule() {
             ",$1")
                 cmd="locule"
                 ;;
+            locule,boot)
+                cmd="locule__subcmd__boot"
+                ;;
             locule,check)
                 cmd="locule__subcmd__check"
                 ;;
@@ -24,6 +27,9 @@ _locule() {
                 ;;
             locule,completion)
                 cmd="locule__subcmd__completion"
+                ;;
+            locule,console)
+                cmd="locule__subcmd__console"
                 ;;
             locule,create)
                 cmd="locule__subcmd__create"
@@ -43,11 +49,17 @@ _locule() {
             locule,features)
                 cmd="locule__subcmd__features"
                 ;;
+            locule,generator)
+                cmd="locule__subcmd__generator"
+                ;;
             locule,help)
                 cmd="locule__subcmd__help"
                 ;;
             locule,image)
                 cmd="locule__subcmd__image"
+                ;;
+            locule,keeper)
+                cmd="locule__subcmd__keeper"
                 ;;
             locule,kill)
                 cmd="locule__subcmd__kill"
@@ -57,6 +69,9 @@ _locule() {
                 ;;
             locule,list)
                 cmd="locule__subcmd__list"
+                ;;
+            locule,logs)
+                cmd="locule__subcmd__logs"
                 ;;
             locule,ls)
                 cmd="locule__subcmd__ls"
@@ -91,6 +106,9 @@ _locule() {
             locule,run)
                 cmd="locule__subcmd__run"
                 ;;
+            locule,shutdown)
+                cmd="locule__subcmd__shutdown"
+                ;;
             locule,spec)
                 cmd="locule__subcmd__spec"
                 ;;
@@ -100,8 +118,14 @@ _locule() {
             locule,state)
                 cmd="locule__subcmd__state"
                 ;;
+            locule,stats)
+                cmd="locule__subcmd__stats"
+                ;;
             locule,stop)
                 cmd="locule__subcmd__stop"
+                ;;
+            locule,top)
+                cmd="locule__subcmd__top"
                 ;;
             locule,update)
                 cmd="locule__subcmd__update"
@@ -148,6 +172,9 @@ _locule() {
             locule__subcmd__image,umount)
                 cmd="locule__subcmd__image__subcmd__umount"
                 ;;
+            locule__subcmd__image,unshare)
+                cmd="locule__subcmd__image__subcmd__unshare"
+                ;;
             locule__subcmd__image,verify)
                 cmd="locule__subcmd__image__subcmd__verify"
                 ;;
@@ -185,7 +212,7 @@ _locule() {
 
     case "${cmd}" in
         locule)
-            opts="-h -v --root --data --log --log-format --debug --systemd-cgroup --cgroup-manager --rootless --help --version create start run exec state list ps kill delete pause resume update events spec check features checkpoint restore completion launch ls enter stop restart rename rm repair help image network"
+            opts="-h -v --root --data --log --log-format --debug --systemd-cgroup --cgroup-manager --rootless --help --version create start run exec state list ps kill delete pause resume update events spec check features checkpoint restore completion launch ls stats top enter stop restart rename rm repair console logs boot shutdown generator keeper help image network"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -213,6 +240,36 @@ _locule() {
                     ;;
                 --rootless)
                     COMPREPLY=($(compgen -W "auto true false" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        locule__subcmd__boot)
+            opts="-j -t -h --parallel --timeout --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --parallel)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -j)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -t)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 *)
@@ -280,6 +337,20 @@ _locule() {
             ;;
         locule__subcmd__completion)
             opts="-h --help bash zsh fish"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        locule__subcmd__console)
+            opts="-w -h --watch --wait --no-past --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -367,7 +438,7 @@ _locule() {
             return 0
             ;;
         locule__subcmd__events)
-            opts="-h --interval --stats --help"
+            opts="-h --interval --stats --since --filter --format --no-stream --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -375,6 +446,18 @@ _locule() {
             case "${prev}" in
                 --interval)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --since)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --filter)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --format)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -484,6 +567,20 @@ _locule() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        locule__subcmd__generator)
+            opts="-h --dryrun --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         locule__subcmd__help)
             opts="-h --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -499,7 +596,7 @@ _locule() {
             return 0
             ;;
         locule__subcmd__image)
-            opts="ls pull push import save build inspect history tag rm mount umount commit prune verify"
+            opts="ls pull push import save build inspect history tag rm mount umount unshare commit prune verify"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -513,7 +610,7 @@ _locule() {
             return 0
             ;;
         locule__subcmd__image__subcmd__build)
-            opts="-h --images --include --mirror --name --minimal --help"
+            opts="-q -h --images --include --mirror --name --minimal --slim --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -884,6 +981,24 @@ _locule() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        locule__subcmd__image__subcmd__unshare)
+            opts="-h --images --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --images)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         locule__subcmd__image__subcmd__verify)
             opts="-f -h --images --format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -903,6 +1018,20 @@ _locule() {
                     COMPREPLY=($(compgen -W "table json" -- "${cur}"))
                     return 0
                     ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        locule__subcmd__keeper)
+            opts="-h --help stay create clean after"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 *)
                     COMPREPLY=()
                     ;;
@@ -1152,13 +1281,63 @@ _locule() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        locule__subcmd__ls)
-            opts="-h --format --help"
+        locule__subcmd__logs)
+            opts="-f -n -t -h --follow --tail --since --until --timestamps --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --tail)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -n)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --since)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --until)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        locule__subcmd__ls)
+            opts="-o -f -q -H -h --output --sort --filter --format --quiet --no-header --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --output)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --sort)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --filter)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -f)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --format)
                     COMPREPLY=($(compgen -W "table json" -- "${cur}"))
                     return 0
@@ -1748,6 +1927,36 @@ _locule() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        locule__subcmd__shutdown)
+            opts="-j -t -h --parallel --timeout --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --parallel)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -j)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -t)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         locule__subcmd__spec)
             opts="-b -h --bundle --rootless --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -1771,12 +1980,16 @@ _locule() {
             return 0
             ;;
         locule__subcmd__start)
-            opts="-h --foreground --help"
+            opts="-w -h --foreground --wait --timeout --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -1798,6 +2011,28 @@ _locule() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        locule__subcmd__stats)
+            opts="-h --format --interval --no-stream --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --format)
+                    COMPREPLY=($(compgen -W "table json openmetrics" -- "${cur}"))
+                    return 0
+                    ;;
+                --interval)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         locule__subcmd__stop)
             opts="-t -h --timeout --kill --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -1810,6 +2045,28 @@ _locule() {
                     return 0
                     ;;
                 -t)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        locule__subcmd__top)
+            opts="-h --sort --interval --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --sort)
+                    COMPREPLY=($(compgen -W "cpu memory io network tasks pressure name" -- "${cur}"))
+                    return 0
+                    ;;
+                --interval)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -51,21 +51,29 @@ complete -c locule -n "__fish_locule_needs_command" -f -a "delete" -d 'Delete a 
 complete -c locule -n "__fish_locule_needs_command" -f -a "pause" -d 'Suspend all processes of a container'
 complete -c locule -n "__fish_locule_needs_command" -f -a "resume" -d 'Resume all processes of a paused container'
 complete -c locule -n "__fish_locule_needs_command" -f -a "update" -d 'Change the limits of a container'
-complete -c locule -n "__fish_locule_needs_command" -f -a "events" -d 'Print a container\'s statistics and out-of-memory events'
+complete -c locule -n "__fish_locule_needs_command" -f -a "events" -d 'Print a container\'s statistics and out-of-memory events, or what happens to machines'
 complete -c locule -n "__fish_locule_needs_command" -f -a "spec" -d 'Write a config.json to begin with'
-complete -c locule -n "__fish_locule_needs_command" -f -a "check" -d 'Check a bundle against this kernel and touch nothing'
+complete -c locule -n "__fish_locule_needs_command" -f -a "check" -d 'Check a bundle, or this host, and touch nothing'
 complete -c locule -n "__fish_locule_needs_command" -f -a "features" -d 'Print what this build supports, as JSON'
 complete -c locule -n "__fish_locule_needs_command" -f -a "checkpoint" -d 'Save a running container (not there yet)'
 complete -c locule -n "__fish_locule_needs_command" -f -a "restore" -d 'Restore a saved container (not there yet)'
 complete -c locule -n "__fish_locule_needs_command" -f -a "completion" -d 'Print a shell\'s completion script'
 complete -c locule -n "__fish_locule_needs_command" -f -a "launch" -d 'Make a machine from an image and start it'
 complete -c locule -n "__fish_locule_needs_command" -f -a "ls" -d 'List machines'
+complete -c locule -n "__fish_locule_needs_command" -f -a "stats" -d 'Show what running machines and containers use'
+complete -c locule -n "__fish_locule_needs_command" -f -a "top" -d 'Show live what running machines and containers use, the greediest first'
 complete -c locule -n "__fish_locule_needs_command" -f -a "enter" -d 'Open a login shell in a running machine'
 complete -c locule -n "__fish_locule_needs_command" -f -a "stop" -d 'Stop machines'
 complete -c locule -n "__fish_locule_needs_command" -f -a "restart" -d 'Stop machines and start them again'
 complete -c locule -n "__fish_locule_needs_command" -f -a "rename" -d 'Give a machine another name'
 complete -c locule -n "__fish_locule_needs_command" -f -a "rm" -d 'Remove machines with their data'
 complete -c locule -n "__fish_locule_needs_command" -f -a "repair" -d 'Put right what a crash left of machines'
+complete -c locule -n "__fish_locule_needs_command" -f -a "console" -d 'Attach to a machine\'s console'
+complete -c locule -n "__fish_locule_needs_command" -f -a "logs" -d 'Show what a machine wrote'
+complete -c locule -n "__fish_locule_needs_command" -f -a "boot" -d 'Start the machines that start with the host'
+complete -c locule -n "__fish_locule_needs_command" -f -a "shutdown" -d 'Stop all machines, as the host goes down'
+complete -c locule -n "__fish_locule_needs_command" -f -a "generator" -d 'Write systemd units for the machines (called by systemd)'
+complete -c locule -n "__fish_locule_needs_command" -f -a "keeper" -d 'Keep a machine (called by locule itself)'
 complete -c locule -n "__fish_locule_needs_command" -f -a "help" -d 'Print help on locule or on one of its commands'
 complete -c locule -n "__fish_locule_needs_command" -f -a "image" -d 'Images: fetch, import, list, mount, export'
 complete -c locule -n "__fish_locule_needs_command" -f -a "network" -d 'Networks: create, list, connect containers, publish ports'
@@ -77,7 +85,9 @@ complete -c locule -n "__fish_locule_using_subcommand create" -l preserve-fds -d
 complete -c locule -n "__fish_locule_using_subcommand create" -l no-pivot -d 'Move the root mount instead of pivot_root, for a root on a ramdisk'
 complete -c locule -n "__fish_locule_using_subcommand create" -l no-new-keyring -d 'Keep the caller\'s session keyring'
 complete -c locule -n "__fish_locule_using_subcommand create" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand start" -l timeout -d 'With --wait: give up after TIME (90s, 5m); the machine goes on' -r
 complete -c locule -n "__fish_locule_using_subcommand start" -l foreground -d 'Stay as the keeper of the machine until it ends'
+complete -c locule -n "__fish_locule_using_subcommand start" -s w -l wait -d 'Return when the machine is ready, as boot.ready says'
 complete -c locule -n "__fish_locule_using_subcommand start" -s h -l help -d 'Print help'
 complete -c locule -n "__fish_locule_using_subcommand run" -s b -l bundle -d 'The bundle (default: the current directory)' -r -F
 complete -c locule -n "__fish_locule_using_subcommand run" -l console-socket -d 'AF_UNIX socket that gets the master end of the terminal' -r -F
@@ -145,7 +155,12 @@ complete -c locule -n "__fish_locule_using_subcommand update" -l mem-bw-schema -
 complete -c locule -n "__fish_locule_using_subcommand update" -l check-before-update -d 'Refuse a memory limit below what is in use'
 complete -c locule -n "__fish_locule_using_subcommand update" -s h -l help -d 'Print help'
 complete -c locule -n "__fish_locule_using_subcommand events" -l interval -d 'Time between statistics, as 500ms, 5s or 1m30s' -r
+complete -c locule -n "__fish_locule_using_subcommand events" -l since -d 'Machines: begin there; a time (RFC 3339 or Unix) or how long ago (10m)' -r
+complete -c locule -n "__fish_locule_using_subcommand events" -l filter -d 'Machines: only those with machine=NAME or event=WORD; may be repeated' -r
+complete -c locule -n "__fish_locule_using_subcommand events" -l format -d 'Machines: form of the lines' -r -f -a "text\t''
+json\t''"
 complete -c locule -n "__fish_locule_using_subcommand events" -l stats -d 'Print the statistics once'
+complete -c locule -n "__fish_locule_using_subcommand events" -l no-stream -d 'Machines: print what is kept and end'
 complete -c locule -n "__fish_locule_using_subcommand events" -s h -l help -d 'Print help'
 complete -c locule -n "__fish_locule_using_subcommand spec" -s b -l bundle -d 'The bundle (default: the current directory)' -r -F
 complete -c locule -n "__fish_locule_using_subcommand spec" -l rootless -d 'For a user without privileges'
@@ -244,9 +259,29 @@ complete -c locule -n "__fish_locule_using_subcommand launch" -l boot -d 'Start 
 complete -c locule -n "__fish_locule_using_subcommand launch" -l privileged -d 'Without a user namespace and without filters: root inside is root outside'
 complete -c locule -n "__fish_locule_using_subcommand launch" -l nesting -d 'Containers can be made inside'
 complete -c locule -n "__fish_locule_using_subcommand launch" -s h -l help -d 'Print help'
-complete -c locule -n "__fish_locule_using_subcommand ls" -l format -d 'Form of the answer' -r -f -a "table\t''
+complete -c locule -n "__fish_locule_using_subcommand ls" -s o -l output -d 'Columns, separated by commas' -r
+complete -c locule -n "__fish_locule_using_subcommand ls" -l sort -d 'Sort by a column; with - before it the greatest first' -r
+complete -c locule -n "__fish_locule_using_subcommand ls" -s f -l filter -d 'Only those that fit; may be repeated' -r
+complete -c locule -n "__fish_locule_using_subcommand ls" -l format -d 'Form of the list' -r -f -a "table\t''
 json\t''"
+complete -c locule -n "__fish_locule_using_subcommand ls" -s q -l quiet -d 'Print names only'
+complete -c locule -n "__fish_locule_using_subcommand ls" -s H -l no-header -d 'Leave out the head of the table'
 complete -c locule -n "__fish_locule_using_subcommand ls" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand stats" -l format -d 'Form of the output' -r -f -a "table\t''
+json\t''
+openmetrics\t''"
+complete -c locule -n "__fish_locule_using_subcommand stats" -l interval -d 'Time between two looks, as 500ms, 5s or 1m30s' -r
+complete -c locule -n "__fish_locule_using_subcommand stats" -l no-stream -d 'Look once'
+complete -c locule -n "__fish_locule_using_subcommand stats" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand top" -l sort -d 'What is sorted by' -r -f -a "cpu\t''
+memory\t''
+io\t''
+network\t''
+tasks\t''
+pressure\t''
+name\t''"
+complete -c locule -n "__fish_locule_using_subcommand top" -l interval -d 'Time between two looks, as 500ms, 5s or 1m30s' -r
+complete -c locule -n "__fish_locule_using_subcommand top" -s h -l help -d 'Print help'
 complete -c locule -n "__fish_locule_using_subcommand enter" -s u -l user -d 'User inside, by name or number (default: root)' -r
 complete -c locule -n "__fish_locule_using_subcommand enter" -s h -l help -d 'Print help'
 complete -c locule -n "__fish_locule_using_subcommand stop" -s t -l timeout -d 'How long it may take to end before it is killed, as 90s or 5m (default: the machine\'s own)' -r
@@ -258,22 +293,42 @@ complete -c locule -n "__fish_locule_using_subcommand rename" -s h -l help -d 'P
 complete -c locule -n "__fish_locule_using_subcommand rm" -s f -l force -d 'Kill it first if it runs'
 complete -c locule -n "__fish_locule_using_subcommand rm" -s h -l help -d 'Print help'
 complete -c locule -n "__fish_locule_using_subcommand repair" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand console" -l watch -d 'Look only: nothing that is typed reaches the machine'
+complete -c locule -n "__fish_locule_using_subcommand console" -s w -l wait -d 'Wait for a machine that is not started'
+complete -c locule -n "__fish_locule_using_subcommand console" -l no-past -d 'Leave out the last output'
+complete -c locule -n "__fish_locule_using_subcommand console" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand logs" -s n -l tail -d 'The last N lines; all for every one' -r
+complete -c locule -n "__fish_locule_using_subcommand logs" -l since -d 'From TIME on: a time as in the log, or how long ago (10m, 2h)' -r
+complete -c locule -n "__fish_locule_using_subcommand logs" -l until -d 'Before TIME, in the same forms' -r
+complete -c locule -n "__fish_locule_using_subcommand logs" -s f -l follow -d 'Go on with what comes'
+complete -c locule -n "__fish_locule_using_subcommand logs" -s t -l timestamps -d 'Begin each line with its time'
+complete -c locule -n "__fish_locule_using_subcommand logs" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand boot" -s j -l parallel -d 'Most machines at once (default: 4)' -r
+complete -c locule -n "__fish_locule_using_subcommand boot" -s t -l timeout -d 'How long one may take (30s, 2m)' -r
+complete -c locule -n "__fish_locule_using_subcommand boot" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand shutdown" -s j -l parallel -d 'Most machines at once (default: 4)' -r
+complete -c locule -n "__fish_locule_using_subcommand shutdown" -s t -l timeout -d 'How long one may take (30s, 2m)' -r
+complete -c locule -n "__fish_locule_using_subcommand shutdown" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand generator" -l dryrun -d 'Print what would be written'
+complete -c locule -n "__fish_locule_using_subcommand generator" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand keeper" -s h -l help -d 'Print help'
 complete -c locule -n "__fish_locule_using_subcommand help" -s h -l help -d 'Print help'
-complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls pull push import save build inspect history tag rm mount umount commit prune verify" -f -a "ls" -d 'List images'
-complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls pull push import save build inspect history tag rm mount umount commit prune verify" -f -a "pull" -d 'Fetch an image from a registry'
-complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls pull push import save build inspect history tag rm mount umount commit prune verify" -f -a "push" -d 'Send an image to a registry'
-complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls pull push import save build inspect history tag rm mount umount commit prune verify" -f -a "import" -d 'Take an image or a root file system from a file'
-complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls pull push import save build inspect history tag rm mount umount commit prune verify" -f -a "save" -d 'Write images to an archive'
-complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls pull push import save build inspect history tag rm mount umount commit prune verify" -f -a "build" -d 'Build an image from a distribution\'s packages'
-complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls pull push import save build inspect history tag rm mount umount commit prune verify" -f -a "inspect" -d 'Print what is known of an image, as JSON'
-complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls pull push import save build inspect history tag rm mount umount commit prune verify" -f -a "history" -d 'Print how an image\'s layers came to be, the topmost first'
-complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls pull push import save build inspect history tag rm mount umount commit prune verify" -f -a "tag" -d 'Give an image another name'
-complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls pull push import save build inspect history tag rm mount umount commit prune verify" -f -a "rm" -d 'Remove images'
-complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls pull push import save build inspect history tag rm mount umount commit prune verify" -f -a "mount" -d 'Mount an image as a root file system'
-complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls pull push import save build inspect history tag rm mount umount commit prune verify" -f -a "umount" -d 'Unmount an image'
-complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls pull push import save build inspect history tag rm mount umount commit prune verify" -f -a "commit" -d 'Make an image of what was changed in a mounted one'
-complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls pull push import save build inspect history tag rm mount umount commit prune verify" -f -a "prune" -d 'Remove what no image and no mounted root file system needs'
-complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls pull push import save build inspect history tag rm mount umount commit prune verify" -f -a "verify" -d 'Check the store for damage'
+complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls pull push import save build inspect history tag rm mount umount unshare commit prune verify" -f -a "ls" -d 'List images'
+complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls pull push import save build inspect history tag rm mount umount unshare commit prune verify" -f -a "pull" -d 'Fetch an image from a registry'
+complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls pull push import save build inspect history tag rm mount umount unshare commit prune verify" -f -a "push" -d 'Send an image to a registry'
+complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls pull push import save build inspect history tag rm mount umount unshare commit prune verify" -f -a "import" -d 'Take an image or a root file system from a file'
+complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls pull push import save build inspect history tag rm mount umount unshare commit prune verify" -f -a "save" -d 'Write images to an archive'
+complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls pull push import save build inspect history tag rm mount umount unshare commit prune verify" -f -a "build" -d 'Build an image from a distribution\'s packages'
+complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls pull push import save build inspect history tag rm mount umount unshare commit prune verify" -f -a "inspect" -d 'Print what is known of an image, as JSON'
+complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls pull push import save build inspect history tag rm mount umount unshare commit prune verify" -f -a "history" -d 'Print how an image\'s layers came to be, the topmost first'
+complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls pull push import save build inspect history tag rm mount umount unshare commit prune verify" -f -a "tag" -d 'Give an image another name'
+complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls pull push import save build inspect history tag rm mount umount unshare commit prune verify" -f -a "rm" -d 'Remove images'
+complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls pull push import save build inspect history tag rm mount umount unshare commit prune verify" -f -a "mount" -d 'Mount an image as a root file system'
+complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls pull push import save build inspect history tag rm mount umount unshare commit prune verify" -f -a "umount" -d 'Unmount an image'
+complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls pull push import save build inspect history tag rm mount umount unshare commit prune verify" -f -a "unshare" -d 'Run a program where a user without privileges may mount images'
+complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls pull push import save build inspect history tag rm mount umount unshare commit prune verify" -f -a "commit" -d 'Make an image of what was changed in a mounted one'
+complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls pull push import save build inspect history tag rm mount umount unshare commit prune verify" -f -a "prune" -d 'Remove what no image and no mounted root file system needs'
+complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls pull push import save build inspect history tag rm mount umount unshare commit prune verify" -f -a "verify" -d 'Check the store for damage'
 complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from ls" -l images -d 'The store (default: $LOCULE_IMAGES, else /var/lib/locule/images, or a user\'s own below $XDG_DATA_HOME)' -r -F
 complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from ls" -s f -l format -d 'Form of the answer' -r -f -a "table\t''
 json\t''"
@@ -309,6 +364,8 @@ complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_sub
 complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from build" -l mirror -d 'Where packages come from' -r
 complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from build" -l name -d 'Name that the image gets' -r
 complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from build" -l minimal -d 'Without an init'
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from build" -l slim -d 'Without documentation, manual pages and translations'
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from build" -s q -l quiet -d 'Do not tell how far it is'
 complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from build" -s h -l help -d 'Print help'
 complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from inspect" -l images -d 'The store (default: $LOCULE_IMAGES, else /var/lib/locule/images, or a user\'s own below $XDG_DATA_HOME)' -r -F
 complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from inspect" -s h -l help -d 'Print help'
@@ -329,6 +386,8 @@ complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_sub
 complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from umount" -l state -d 'Where what is written is kept (default: in the store)' -r -F
 complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from umount" -l keep -d 'Keep what was written'
 complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from umount" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from unshare" -l images -d 'The store (default: $LOCULE_IMAGES, else /var/lib/locule/images, or a user\'s own below $XDG_DATA_HOME)' -r -F
+complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from unshare" -s h -l help -d 'Print help'
 complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from commit" -l images -d 'The store (default: $LOCULE_IMAGES, else /var/lib/locule/images, or a user\'s own below $XDG_DATA_HOME)' -r -F
 complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from commit" -l state -d 'Where what is written is kept (default: in the store)' -r -F
 complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from commit" -l compression -d 'How the layer is compressed' -r -f -a "gzip\t''
