@@ -342,6 +342,8 @@ fn bundle_of(
         fs::File::open(&place).map(OwnedFd::from).doing(|| format!("opening {}", place.display()))?;
     let bundle = machine.run().join("bundle");
     write_host(&bundle.join("host"), state)?;
+    let hostname = definition.hostname.as_deref().unwrap_or(machine.name());
+    locule_runtime::state::write_atomic(&bundle.join("hostname"), format!("{hostname}\n").as_bytes())?;
     let names = match bundle::wiring(definition)? {
         Wiring::Own => wiring::names(home, machine, definition)?,
         Wiring::Host => Names { hosts: None, resolv: Some("/etc/resolv.conf".into()) },

@@ -4,7 +4,9 @@
 . /locule/tests/vm/lib/common.sh
 
 is_locule || skip_all "machines are locule's"
-export LOCULE_DATA=$WORK/data
+# Where machines are by default: one set of directories has the networks of a host.
+LOCULE_DATA=/var/lib/locule
+rt() { timeout -k 5 120 locule "$@"; }
 CLEANUPS+=("rt rm --force sys1")
 
 inside() { rt exec sys1 -- "$@"; }
