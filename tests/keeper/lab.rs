@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -10,13 +11,18 @@ use tempfile::TempDir;
 /// How long anything may take before a test counts as hung; nothing is asserted about time.
 const HUNG: Duration = Duration::from_secs(120);
 
+/// Machines of one name have one cgroup, whatever their home: one test at a time.
+static ALONE: Mutex<()> = Mutex::new(());
+
 pub struct Lab {
     dir: TempDir,
+    _alone: MutexGuard<'static, ()>,
 }
 
 impl Lab {
     pub fn new() -> Lab {
-        Lab { dir: TempDir::with_prefix_in("keeper-", "/mnt").unwrap() }
+        let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        Lab { _alone, dir: TempDir::with_prefix_in("keeper-", "/mnt").unwrap() }
     }
 
     pub fn command(&self) -> Command {

@@ -44,6 +44,9 @@ fn the_owners_stop_ends_a_policy() {
     assert_eq!(lab.log("m").lines().count(), starts);
 }
 
+/// What a program needs for reboot(2), and a system has.
+const BOOTS: &str = "[capabilities]\nadd = [\"SYS_BOOT\"]\n";
+
 #[test]
 fn a_reboot_from_inside_starts_it_again() {
     let lab = Lab::new();

@@ -31,7 +31,8 @@ fn waiting_for_one_that_ends_fails() {
     lab.make("m", "sleep 0.3; exit 8", "[boot]\nready = \"notify\"\n");
     let done = lab.run(&["start", "--wait", "m"]);
     assert!(!done.status.success());
-    assert!(String::from_utf8_lossy(&done.stderr).contains("exit code 8"));
+    let said = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(said.contains("exit code 8"), "{said}");
 }
 
 #[test]

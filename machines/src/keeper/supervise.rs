@@ -561,7 +561,8 @@ impl Supervisor<'_> {
 
     /// Asks the machine to end, for its owner.
     fn stop(&mut self) -> Result<()> {
-        let again = matches!(self.stopping, Some(Some(_)));
+        // An end for its health becomes its owner's, and nothing starts it again.
+        let again = matches!(self.stopping, Some(Some(_))) && !std::mem::take(&mut self.unhealthy);
         self.again = None;
         let asked = std::fs::read_to_string(self.machine.run().join(STOP)).ok();
         let _ = std::fs::remove_file(self.machine.run().join(STOP));
@@ -594,7 +595,10 @@ impl Supervisor<'_> {
                 self.clean_up()?;
             }
             (None, None, Some(_)) => self.stopping = Some(None),
-            (None, None, None) => self.done = Some(0),
+            (None, None, None) => {
+                self.forget();
+                self.done = Some(0);
+            }
         }
         Ok(())
     }
@@ -673,12 +677,7 @@ impl Supervisor<'_> {
         if unhealthy {
             self.stopping = None;
         } else if self.stopping.is_some() {
-            // With the host it ends without having been stopped.
-            if (self.asked || !unit::host_goes_down())
-                && let Err(err) = boot::remember(self.machine, false)
-            {
-                trouble(&err.to_string());
-            }
+            self.forget();
             self.done = Some(0);
             return Ok(());
         }
@@ -708,6 +707,15 @@ impl Supervisor<'_> {
             return self.start();
         }
         self.pause(1)
+    }
+
+    /// Its owner has stopped it; one that ends with the host, nobody has.
+    fn forget(&self) {
+        if (self.asked || !unit::host_goes_down())
+            && let Err(err) = boot::remember(self.machine, false)
+        {
+            trouble(&err.to_string());
+        }
     }
 
     /// Starts it again, after a pause that doubles each time.
