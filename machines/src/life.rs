@@ -460,13 +460,20 @@ pub fn stop(home: &Home, machine: &Machine, timeout: Option<Duration>) -> Result
     {
         locule_runtime::warn::warn(format!("{err}; stopping it without a keeper"));
     }
-    let Some(keeper) = Keeper::living(machine) else {
-        let Some(container) = container(home, machine)? else { return Ok(false) };
-        let ran = container.status().is_ok_and(is_alive);
-        halt(&container, stop_signal_of(home, machine, &container), timeout)?;
-        clean(home, machine)?;
-        return Ok(ran);
-    };
+    let keeper = Keeper::living(machine);
+    if let Some(keeper) = &keeper {
+        ask_keeper(home, machine, keeper, timeout)?;
+    }
+    // There was none, or it died over it.
+    let Some(left) = container(home, machine)? else { return Ok(keeper.is_some()) };
+    let ran = left.status().is_ok_and(is_alive);
+    halt(&left, stop_signal_of(home, machine, &left), timeout)?;
+    clean(home, machine)?;
+    Ok(ran || keeper.is_some())
+}
+
+/// Has the keeper end its machine, and itself.
+fn ask_keeper(home: &Home, machine: &Machine, keeper: &Keeper, timeout: Duration) -> Result<()> {
     lock::make_private(machine.run())?;
     let mark = machine.run().join(STOP);
     let text = format!("{}\n", timeout.as_millis());
@@ -475,7 +482,7 @@ pub fn stop(home: &Home, machine: &Machine, timeout: Option<Duration>) -> Result
     let pidfd = match pidfd_open(keeper.keeper.pid) {
         // Only now is the number pinned.
         Ok(pidfd) if keeper.keeper.alive() => pidfd,
-        Ok(_) | Err(Errno::ESRCH) => return Ok(true),
+        Ok(_) | Err(Errno::ESRCH) => return Ok(()),
         Err(errno) => return Err(errno).doing(doing),
     };
     match pidfd_signal(&pidfd, libc::SIGTERM) {
@@ -491,7 +498,7 @@ pub fn stop(home: &Home, machine: &Machine, timeout: Option<Duration>) -> Result
                 .hint(format!("kill it (pid {}), then locule repair", keeper.keeper.pid)));
         }
     }
-    Ok(true)
+    Ok(())
 }
 
 /// The signal of a container whose keeper is gone, by what was written at its start.
