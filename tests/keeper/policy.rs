@@ -55,7 +55,7 @@ fn a_reboot_from_inside_starts_it_again() {
     lab.launch(
         "m",
         &format!("echo up; while ! [ -e /run/go ]; do sleep 0.1; done; rm /run/go; {reboot}"),
-        "",
+        BOOTS,
     );
     let init = lab.init("m");
     lab.good(&["exec", "m", "touch", "/run/go"]);
