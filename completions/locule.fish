@@ -53,30 +53,38 @@ complete -c locule -n "__fish_locule_needs_command" -f -a "resume" -d 'Resume al
 complete -c locule -n "__fish_locule_needs_command" -f -a "update" -d 'Change the limits of a container'
 complete -c locule -n "__fish_locule_needs_command" -f -a "events" -d 'Print a container\'s statistics and out-of-memory events, or what happens to machines'
 complete -c locule -n "__fish_locule_needs_command" -f -a "spec" -d 'Write a config.json to begin with'
-complete -c locule -n "__fish_locule_needs_command" -f -a "check" -d 'Check a bundle against this kernel and touch nothing'
+complete -c locule -n "__fish_locule_needs_command" -f -a "check" -d 'Check a bundle, or this host, and touch nothing'
 complete -c locule -n "__fish_locule_needs_command" -f -a "features" -d 'Print what this build supports, as JSON'
 complete -c locule -n "__fish_locule_needs_command" -f -a "checkpoint" -d 'Save a running container (not there yet)'
 complete -c locule -n "__fish_locule_needs_command" -f -a "restore" -d 'Restore a saved container (not there yet)'
 complete -c locule -n "__fish_locule_needs_command" -f -a "completion" -d 'Print a shell\'s completion script'
 complete -c locule -n "__fish_locule_needs_command" -f -a "launch" -d 'Make a machine from an image and start it'
 complete -c locule -n "__fish_locule_needs_command" -f -a "ls" -d 'List machines'
+complete -c locule -n "__fish_locule_needs_command" -f -a "stats" -d 'Show what running machines and containers use'
+complete -c locule -n "__fish_locule_needs_command" -f -a "top" -d 'Show live what running machines and containers use, the greediest first'
 complete -c locule -n "__fish_locule_needs_command" -f -a "enter" -d 'Open a login shell in a running machine'
 complete -c locule -n "__fish_locule_needs_command" -f -a "stop" -d 'Stop machines'
 complete -c locule -n "__fish_locule_needs_command" -f -a "restart" -d 'Stop machines and start them again'
 complete -c locule -n "__fish_locule_needs_command" -f -a "rename" -d 'Give a machine another name'
 complete -c locule -n "__fish_locule_needs_command" -f -a "rm" -d 'Remove machines with their data'
 complete -c locule -n "__fish_locule_needs_command" -f -a "repair" -d 'Put right what a crash left of machines'
+complete -c locule -n "__fish_locule_needs_command" -f -a "clone" -d 'Make a machine as a copy of another'
+complete -c locule -n "__fish_locule_needs_command" -f -a "export" -d 'Write a whole machine to an archive'
+complete -c locule -n "__fish_locule_needs_command" -f -a "import" -d 'Make a machine of an archive'
+complete -c locule -n "__fish_locule_needs_command" -f -a "compact" -d 'Give room that machines do not use back to the host'
+complete -c locule -n "__fish_locule_needs_command" -f -a "set" -d 'Change a machine, also while it runs'
+complete -c locule -n "__fish_locule_needs_command" -f -a "show" -d 'Show a machine\'s definition and what of it is in force'
 complete -c locule -n "__fish_locule_needs_command" -f -a "console" -d 'Attach to a machine\'s console'
 complete -c locule -n "__fish_locule_needs_command" -f -a "logs" -d 'Show what a machine wrote'
 complete -c locule -n "__fish_locule_needs_command" -f -a "boot" -d 'Start the machines that start with the host'
 complete -c locule -n "__fish_locule_needs_command" -f -a "shutdown" -d 'Stop all machines, as the host goes down'
 complete -c locule -n "__fish_locule_needs_command" -f -a "generator" -d 'Write systemd units for the machines (called by systemd)'
 complete -c locule -n "__fish_locule_needs_command" -f -a "keeper" -d 'Keep a machine (called by locule itself)'
-complete -c locule -n "__fish_locule_needs_command" -f -a "stats" -d 'Show what running machines and containers use'
-complete -c locule -n "__fish_locule_needs_command" -f -a "top" -d 'Show live what running machines and containers use, the greediest first'
 complete -c locule -n "__fish_locule_needs_command" -f -a "help" -d 'Print help on locule or on one of its commands'
 complete -c locule -n "__fish_locule_needs_command" -f -a "image" -d 'Images: fetch, import, list, mount, export'
+complete -c locule -n "__fish_locule_needs_command" -f -a "snapshot" -d 'Saved states of machines: create, list, restore, remove'
 complete -c locule -n "__fish_locule_needs_command" -f -a "network" -d 'Networks: create, list, connect containers, publish ports'
+complete -c locule -n "__fish_locule_needs_command" -f -a "openvz" -d 'OpenVZ: make machines from its containers\' configurations'
 complete -c locule -n "__fish_locule_using_subcommand create" -s b -l bundle -d 'The bundle (default: the current directory)' -r -F
 complete -c locule -n "__fish_locule_using_subcommand create" -l console-socket -d 'AF_UNIX socket that gets the master end of the terminal' -r -F
 complete -c locule -n "__fish_locule_using_subcommand create" -l pid-file -d 'Write the process id to FILE, digits only' -r -F
@@ -259,9 +267,29 @@ complete -c locule -n "__fish_locule_using_subcommand launch" -l boot -d 'Start 
 complete -c locule -n "__fish_locule_using_subcommand launch" -l privileged -d 'Without a user namespace and without filters: root inside is root outside'
 complete -c locule -n "__fish_locule_using_subcommand launch" -l nesting -d 'Containers can be made inside'
 complete -c locule -n "__fish_locule_using_subcommand launch" -s h -l help -d 'Print help'
-complete -c locule -n "__fish_locule_using_subcommand ls" -l format -d 'Form of the answer' -r -f -a "table\t''
+complete -c locule -n "__fish_locule_using_subcommand ls" -s o -l output -d 'Columns, separated by commas' -r
+complete -c locule -n "__fish_locule_using_subcommand ls" -l sort -d 'Sort by a column; with - before it the greatest first' -r
+complete -c locule -n "__fish_locule_using_subcommand ls" -s f -l filter -d 'Only those that fit; may be repeated' -r
+complete -c locule -n "__fish_locule_using_subcommand ls" -l format -d 'Form of the list' -r -f -a "table\t''
 json\t''"
+complete -c locule -n "__fish_locule_using_subcommand ls" -s q -l quiet -d 'Print names only'
+complete -c locule -n "__fish_locule_using_subcommand ls" -s H -l no-header -d 'Leave out the head of the table'
 complete -c locule -n "__fish_locule_using_subcommand ls" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand stats" -l format -d 'Form of the output' -r -f -a "table\t''
+json\t''
+openmetrics\t''"
+complete -c locule -n "__fish_locule_using_subcommand stats" -l interval -d 'Time between two looks, as 500ms, 5s or 1m30s' -r
+complete -c locule -n "__fish_locule_using_subcommand stats" -l no-stream -d 'Look once'
+complete -c locule -n "__fish_locule_using_subcommand stats" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand top" -l sort -d 'What is sorted by' -r -f -a "cpu\t''
+memory\t''
+io\t''
+network\t''
+tasks\t''
+pressure\t''
+name\t''"
+complete -c locule -n "__fish_locule_using_subcommand top" -l interval -d 'Time between two looks, as 500ms, 5s or 1m30s' -r
+complete -c locule -n "__fish_locule_using_subcommand top" -s h -l help -d 'Print help'
 complete -c locule -n "__fish_locule_using_subcommand enter" -s u -l user -d 'User inside, by name or number (default: root)' -r
 complete -c locule -n "__fish_locule_using_subcommand enter" -s h -l help -d 'Print help'
 complete -c locule -n "__fish_locule_using_subcommand stop" -s t -l timeout -d 'How long it may take to end before it is killed, as 90s or 5m (default: the machine\'s own)' -r
@@ -273,6 +301,22 @@ complete -c locule -n "__fish_locule_using_subcommand rename" -s h -l help -d 'P
 complete -c locule -n "__fish_locule_using_subcommand rm" -s f -l force -d 'Kill it first if it runs'
 complete -c locule -n "__fish_locule_using_subcommand rm" -s h -l help -d 'Print help'
 complete -c locule -n "__fish_locule_using_subcommand repair" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand clone" -l snapshot -d 'Copy this snapshot of it' -r
+complete -c locule -n "__fish_locule_using_subcommand clone" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand export" -l snapshot -d 'Write this snapshot of it' -r
+complete -c locule -n "__fish_locule_using_subcommand export" -l no-image -d 'Leave the image out: where it is taken in, the image must be there'
+complete -c locule -n "__fish_locule_using_subcommand export" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand import" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand compact" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand set" -l format -d 'Form of the answer' -r -f -a "table\t''
+json\t''"
+complete -c locule -n "__fish_locule_using_subcommand set" -l runtime -d 'Change the running machine alone, until it ends'
+complete -c locule -n "__fish_locule_using_subcommand set" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand show" -l format -d 'How to print it' -r -f -a "table\t''
+toml\t''
+json\t''"
+complete -c locule -n "__fish_locule_using_subcommand show" -l resolved -d 'With --format toml: what profiles say stands in it, too'
+complete -c locule -n "__fish_locule_using_subcommand show" -s h -l help -d 'Print help'
 complete -c locule -n "__fish_locule_using_subcommand console" -l watch -d 'Look only: nothing that is typed reaches the machine'
 complete -c locule -n "__fish_locule_using_subcommand console" -s w -l wait -d 'Wait for a machine that is not started'
 complete -c locule -n "__fish_locule_using_subcommand console" -l no-past -d 'Leave out the last output'
@@ -292,21 +336,6 @@ complete -c locule -n "__fish_locule_using_subcommand shutdown" -s h -l help -d 
 complete -c locule -n "__fish_locule_using_subcommand generator" -l dryrun -d 'Print what would be written'
 complete -c locule -n "__fish_locule_using_subcommand generator" -s h -l help -d 'Print help'
 complete -c locule -n "__fish_locule_using_subcommand keeper" -s h -l help -d 'Print help'
-complete -c locule -n "__fish_locule_using_subcommand stats" -l format -d 'Form of the output' -r -f -a "table\t''
-json\t''
-openmetrics\t''"
-complete -c locule -n "__fish_locule_using_subcommand stats" -l interval -d 'Time between two looks, as 500ms, 5s or 1m30s' -r
-complete -c locule -n "__fish_locule_using_subcommand stats" -l no-stream -d 'Look once'
-complete -c locule -n "__fish_locule_using_subcommand stats" -s h -l help -d 'Print help'
-complete -c locule -n "__fish_locule_using_subcommand top" -l sort -d 'What is sorted by' -r -f -a "cpu\t''
-memory\t''
-io\t''
-network\t''
-tasks\t''
-pressure\t''
-name\t''"
-complete -c locule -n "__fish_locule_using_subcommand top" -l interval -d 'Time between two looks, as 500ms, 5s or 1m30s' -r
-complete -c locule -n "__fish_locule_using_subcommand top" -s h -l help -d 'Print help'
 complete -c locule -n "__fish_locule_using_subcommand help" -s h -l help -d 'Print help'
 complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls pull push import save build inspect history tag rm mount umount unshare commit prune verify" -f -a "ls" -d 'List images'
 complete -c locule -n "__fish_locule_using_subcommand image; and not __fish_seen_subcommand_from ls pull push import save build inspect history tag rm mount umount unshare commit prune verify" -f -a "pull" -d 'Fetch an image from a registry'
@@ -398,6 +427,18 @@ complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_sub
 complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from verify" -s f -l format -d 'Form of the answer' -r -f -a "table\t''
 json\t''"
 complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from verify" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand snapshot; and not __fish_seen_subcommand_from create ls restore rm" -f -a "create" -d 'Save the disk and the definition of a machine'
+complete -c locule -n "__fish_locule_using_subcommand snapshot; and not __fish_seen_subcommand_from create ls restore rm" -f -a "ls" -d 'List the snapshots of a machine'
+complete -c locule -n "__fish_locule_using_subcommand snapshot; and not __fish_seen_subcommand_from create ls restore rm" -f -a "restore" -d 'Put the disk of a machine back to a snapshot'
+complete -c locule -n "__fish_locule_using_subcommand snapshot; and not __fish_seen_subcommand_from create ls restore rm" -f -a "rm" -d 'Remove snapshots of a machine'
+complete -c locule -n "__fish_locule_using_subcommand snapshot; and __fish_seen_subcommand_from create" -l description -d 'What it is for' -r
+complete -c locule -n "__fish_locule_using_subcommand snapshot; and __fish_seen_subcommand_from create" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand snapshot; and __fish_seen_subcommand_from ls" -s f -l format -d 'Form of the answer' -r -f -a "table\t''
+json\t''"
+complete -c locule -n "__fish_locule_using_subcommand snapshot; and __fish_seen_subcommand_from ls" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand snapshot; and __fish_seen_subcommand_from restore" -l definition -d 'Put machine.toml back as well'
+complete -c locule -n "__fish_locule_using_subcommand snapshot; and __fish_seen_subcommand_from restore" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand snapshot; and __fish_seen_subcommand_from rm" -s h -l help -d 'Print help'
 complete -c locule -n "__fish_locule_using_subcommand network; and not __fish_seen_subcommand_from create ls show rm connect disconnect set check gc" -f -a "create" -d 'Define a network'
 complete -c locule -n "__fish_locule_using_subcommand network; and not __fish_seen_subcommand_from create ls show rm connect disconnect set check gc" -f -a "ls" -d 'List networks'
 complete -c locule -n "__fish_locule_using_subcommand network; and not __fish_seen_subcommand_from create ls show rm connect disconnect set check gc" -f -a "show" -d 'Show a network and its containers'
@@ -486,3 +527,9 @@ complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_s
 complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from gc" -s f -l format -d 'Form of the answer' -r -f -a "table\t''
 json\t''"
 complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from gc" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand openvz; and not __fish_seen_subcommand_from import" -f -a "import" -d 'Make a machine from an OpenVZ container\'s configuration'
+complete -c locule -n "__fish_locule_using_subcommand openvz; and __fish_seen_subcommand_from import" -l image -d 'The image of its root file system, or host' -r
+complete -c locule -n "__fish_locule_using_subcommand openvz; and __fish_seen_subcommand_from import" -l format -d 'Form of the answer' -r -f -a "table\t''
+json\t''"
+complete -c locule -n "__fish_locule_using_subcommand openvz; and __fish_seen_subcommand_from import" -l dry-run -d 'Make nothing; print the definition as well'
+complete -c locule -n "__fish_locule_using_subcommand openvz; and __fish_seen_subcommand_from import" -s h -l help -d 'Print help'

@@ -7,6 +7,7 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use clap::{Arg, ArgAction, Command};
 use locule_machines::{Home, home};
@@ -65,7 +66,11 @@ impl Globals {
             let Some(flag) = Flag::of(&word) else { return Ok(First::Verb(word)) };
             match flag.name {
                 b"root" => self.root = Some(absolute(flag.value(words)?)?),
-                b"data" => self.data = Some(absolute(flag.value(words)?)?),
+                b"data" => {
+                    let data = absolute(flag.value(words)?)?;
+                    let _ = DATA.set(data.clone());
+                    self.data = Some(data);
+                }
                 b"log" => {
                     self.log = Some(flag.value(words)?.into()).filter(|log: &PathBuf| log != OsStr::new(""))
                 }
@@ -136,24 +141,10 @@ impl Globals {
         }
     }
 
-    /// The directory of machines, images and networks that was named, if any was.
-    pub fn data(&self) -> Result<Option<PathBuf>> {
-        match (&self.data, std::env::var_os("LOCULE_DATA").filter(|data| !data.is_empty())) {
-            (Some(data), _) => Ok(Some(data.clone())),
-            (None, Some(data)) => absolute(data).map(Some),
-            (None, None) => Ok(None),
-        }
-    }
-
     /// The machines of this host.
     pub fn home(&self) -> Result<Home> {
-        let data = self.data()?.unwrap_or_else(|| PathBuf::from(home::DATA));
+        let data = data_directory()?.unwrap_or_else(|| PathBuf::from(home::DATA));
         Ok(Home::new(&data, &self.root().0))
-    }
-
-    /// The path of the state root, whether or not it is there.
-    pub fn run_root(&self) -> PathBuf {
-        self.root().0
     }
 
     /// Opens the state root for a verb that makes nothing; `None` where there is none yet.
@@ -177,6 +168,18 @@ impl Globals {
         // Files below XDG_RUNTIME_DIR may be removed when old, but for those with the sticky
         // bit (XDG base directory specification).
         Store::create_root(&root, sticky)
+    }
+}
+
+/// What `--data` named, also for the verbs of images and networks.
+static DATA: OnceLock<PathBuf> = OnceLock::new();
+
+/// The directory of machines, images and networks that was named, if any was.
+pub fn data_directory() -> Result<Option<PathBuf>> {
+    match (DATA.get(), std::env::var_os("LOCULE_DATA").filter(|data| !data.is_empty())) {
+        (Some(data), _) => Ok(Some(data.clone())),
+        (None, Some(data)) => absolute(data).map(Some),
+        (None, None) => Ok(None),
     }
 }
 

@@ -60,8 +60,11 @@ const METRICS: [Metric; 20] = [
     }),
 ];
 
+/// One metric of an interface: name, unit, help, value.
+type Traffic = (&'static str, &'static str, &'static str, fn(&Interface) -> u64);
+
 /// What each interface tells.
-const NETWORK: [(&str, &str, &str, fn(&Interface) -> u64); 5] = [
+const NETWORK: [Traffic; 5] = [
     ("locule_network_received_bytes", "bytes", "Received", |one| one.received_bytes),
     ("locule_network_received_packets", "", "Packets received", |one| one.received_packets),
     ("locule_network_sent_bytes", "bytes", "Sent", |one| one.sent_bytes),

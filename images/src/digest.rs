@@ -143,6 +143,11 @@ impl<T> Hashing<T> {
         self.count
     }
 
+    /// The digest of what passed up to now.
+    pub fn so_far(&self) -> Digest {
+        self.hasher.clone().finish()
+    }
+
     /// The inner reader or writer, the digest and the number of bytes.
     pub fn finish(self) -> (T, Digest, u64) {
         (self.inner, self.hasher.finish(), self.count)

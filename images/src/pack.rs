@@ -7,10 +7,13 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::FileExt;
 
 use nix::dir::Dir;
+use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, readlinkat};
 use nix::sys::stat::{FileStat, SFlag, fstat, fstatat};
+use nix::unistd::{Whence, lseek};
 use tar::{EntryType, Header};
 
 use crate::error::{Context, Error, Kind, Result};
@@ -47,19 +50,165 @@ struct Packer<W> {
     form: Form,
     shift: Option<Shift>,
     links: HashMap<(u64, u64), Vec<u8>>,
+    /// What stands before every name, with its slash.
+    prefix: Vec<u8>,
+    /// Whether holes are told, which not every reader of layers understands.
+    holes: bool,
 }
+
+/// An archive of several trees and single files, in the order in which they are given.
+pub struct Archive<W> {
+    packer: Packer<W>,
+}
+
+/// The most regions of data that a sparse file is told with; holes between are written down above.
+const MOST_REGIONS: usize = 1 << 15;
 
 /// Writes the tree at `root` as an archive.
 pub fn pack<W: Write>(root: BorrowedFd<'_>, out: W, form: Form, shift: Option<Shift>) -> Result<W> {
-    let mut packer = Packer { out, form, shift, links: HashMap::new() };
-    let stat = fstat(root).doing(|| "looking at the tree")?;
-    packer.entry(root, b".", b"", &stat)?;
-    packer.dir(root, b"", 0)?;
+    let mut packer = Packer { out, form, shift, links: HashMap::new(), prefix: Vec::new(), holes: false };
+    packer.tree(root)?;
     packer.write(&[0; 1024])?;
     Ok(packer.out)
 }
 
+impl<W: Write> Archive<W> {
+    /// Writes to `out`.
+    pub fn new(out: W) -> Archive<W> {
+        let packer = Packer {
+            out,
+            form: Form::Whole,
+            shift: None,
+            links: HashMap::new(),
+            prefix: Vec::new(),
+            holes: true,
+        };
+        Archive { packer }
+    }
+
+    /// The tree at `root`, below the directory `name` of the archive.
+    pub fn tree(&mut self, root: BorrowedFd<'_>, name: &str, form: Form) -> Result<()> {
+        self.packer.form = form;
+        self.packer.prefix = format!("{name}/").into_bytes();
+        self.packer.links.clear();
+        let packed = self.packer.tree(root);
+        self.packer.prefix.clear();
+        packed
+    }
+
+    /// A small file.
+    pub fn document(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
+        self.begin(name, bytes.len() as u64)?;
+        self.packer.write(bytes)?;
+        self.packer.pad(bytes.len() as u64)
+    }
+
+    /// The header of a small file whose bytes come next, by [`Archive::data`].
+    pub fn begin(&mut self, name: &str, size: u64) -> Result<()> {
+        let mut header = Header::new_ustar();
+        header.set_entry_type(EntryType::Regular);
+        header.set_mode(0o600);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
+        let records = self.packer.sized(&mut header, size);
+        self.packer.header(header, name.as_bytes(), b"", records)
+    }
+
+    /// All data of the file that was begun.
+    pub fn data(&mut self, mut bytes: impl Read, size: u64) -> Result<()> {
+        let copied = io::copy(&mut bytes, &mut self.packer.out).doing(|| "writing the archive")?;
+        if copied != size {
+            return Err(Error::new(Kind::Busy, "writing the archive: a file changed its size meanwhile"));
+        }
+        self.packer.pad(size)
+    }
+
+    /// A file with its holes.
+    pub fn sparse(&mut self, name: &str, file: &File) -> Result<()> {
+        let size = file.metadata().doing(|| format!("looking at {name}"))?.len();
+        let mut header = Header::new_ustar();
+        header.set_entry_type(EntryType::Regular);
+        header.set_mode(0o600);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
+        self.packer.holed(header, Vec::new(), name.as_bytes(), file, size)
+    }
+
+    /// Where it goes.
+    pub fn out(&self) -> &W {
+        &self.packer.out
+    }
+
+    /// Ends it.
+    pub fn finish(mut self) -> Result<W> {
+        self.packer.write(&[0; 1024])?;
+        Ok(self.packer.out)
+    }
+}
+
 impl<W: Write> Packer<W> {
+    fn tree(&mut self, root: BorrowedFd<'_>) -> Result<()> {
+        let stat = fstat(root).doing(|| "looking at the tree")?;
+        self.entry(root, b".", b"", &stat)?;
+        self.dir(root, b"", 0)
+    }
+
+    /// Sets the size, as a record where the field cannot hold it.
+    fn sized(&self, header: &mut Header, size: u64) -> Vec<(Vec<u8>, Vec<u8>)> {
+        header.set_size(size);
+        if size > 0o77_777_777_777 {
+            vec![(b"size".to_vec(), size.to_string().into_bytes())]
+        } else {
+            Vec::new()
+        }
+    }
+
+    /// A file by the regions that have data (GNU's PAX format 1.0).
+    fn holed(
+        &mut self,
+        mut header: Header,
+        mut records: Vec<(Vec<u8>, Vec<u8>)>,
+        path: &[u8],
+        file: &File,
+        size: u64,
+    ) -> Result<()> {
+        let doing = || format!("packing {}", shown(path));
+        let mut regions = regions(file, size).doing(doing)?;
+        // An end is told even where there is only a hole.
+        if regions.last().is_none_or(|(_, end)| *end < size) {
+            regions.push((size, size));
+        }
+        let mut map = format!("{}\n", regions.len());
+        for (begin, end) in &regions {
+            map.push_str(&format!("{begin}\n{}\n", end - begin));
+        }
+        let mut map = map.into_bytes();
+        map.resize(map.len().next_multiple_of(512), 0);
+        let data: u64 = regions.iter().map(|(begin, end)| end - begin).sum();
+        let stored = map.len() as u64 + data;
+        records.extend(self.sized(&mut header, stored));
+        let name = [self.prefix.as_slice(), path].concat();
+        for (key, value) in [("major", b"1".to_vec()), ("minor", b"0".to_vec()), ("name", name)] {
+            records.push((format!("GNU.sparse.{key}").into_bytes(), value));
+        }
+        records.push((b"GNU.sparse.realsize".to_vec(), size.to_string().into_bytes()));
+        let last = path.rsplit(|byte| *byte == b'/').next().unwrap_or(path);
+        let stand_in = [b"GNUSparseFile.0/", &last[..last.len().min(80)]].concat();
+        self.header(header, &stand_in, b"", records)?;
+        self.write(&map)?;
+        for (begin, end) in regions {
+            let mut reader = At { file, at: begin }.take(end - begin);
+            let copied = io::copy(&mut reader, &mut self.out).doing(doing)?;
+            if copied != end - begin {
+                return Err(Error::new(Kind::Busy, format!("{}: it shrank meanwhile", doing()))
+                    .hint("stop what writes to it"));
+            }
+        }
+        self.pad(stored)
+    }
+
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.out.write_all(bytes).doing(|| "writing the archive")
     }
@@ -199,6 +348,14 @@ impl<W: Write> Packer<W> {
             ),
             _ => None,
         };
+        if let Some(file) = &file
+            && self.holes
+            && (stat.st_blocks as u64).saturating_mul(512) < size
+        {
+            let file = File::from(file.try_clone().doing(doing)?);
+            records.retain(|(key, _)| key != b"size");
+            return self.holed(header, records, &shown_path, &file, size);
+        }
         self.header(header, &shown_path, &link, records)?;
         if let Some(file) = file {
             let mut file = File::from(file).take(size);
@@ -283,6 +440,11 @@ impl<W: Write> Packer<W> {
         link: &[u8],
         mut records: Vec<(Vec<u8>, Vec<u8>)>,
     ) -> Result<()> {
+        let path = &[self.prefix.as_slice(), path].concat();
+        let link = &match header.entry_type() {
+            EntryType::Link => [self.prefix.as_slice(), link].concat(),
+            _ => link.to_vec(),
+        };
         if path.len() > 100 {
             records.push((b"path".to_vec(), path.to_vec()));
         }
@@ -315,6 +477,52 @@ impl<W: Write> Packer<W> {
         let rest = (512 - size % 512) % 512;
         self.write(&[0; 512][..rest as usize])
     }
+}
+
+/// A file from some place on, whatever its offset.
+struct At<'a> {
+    file: &'a File,
+    at: u64,
+}
+
+impl Read for At<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.file.read_at(buf, self.at)?;
+        self.at += n as u64;
+        Ok(n)
+    }
+}
+
+/// Where a file has data, beginning and end; small holes count as data where there would be too many regions.
+fn regions(file: &File, size: u64) -> io::Result<Vec<(u64, u64)>> {
+    let mut regions: Vec<(u64, u64)> = Vec::new();
+    let mut at = 0;
+    while at < size {
+        let begin = match lseek(file, at as i64, Whence::SeekData) {
+            Ok(begin) => begin as u64,
+            // Only a hole is left.
+            Err(Errno::ENXIO) => break,
+            Err(errno) => return Err(errno.into()),
+        };
+        if begin >= size {
+            break;
+        }
+        at = (lseek(file, begin as i64, Whence::SeekHole)? as u64).min(size);
+        regions.push((begin, at));
+    }
+    let mut smallest = 4096;
+    while regions.len() > MOST_REGIONS {
+        smallest *= 2;
+        let mut joined: Vec<(u64, u64)> = Vec::new();
+        for (begin, end) in regions {
+            match joined.last_mut() {
+                Some(last) if begin - last.1 < smallest => last.1 = end,
+                _ => joined.push((begin, end)),
+            }
+        }
+        regions = joined;
+    }
+    Ok(regions)
 }
 
 fn place(field: &mut [u8; 100], text: &[u8]) {

@@ -65,6 +65,17 @@ pub fn release_ids(home: &Home, map: Map) -> Result<()> {
     file::remove(&place(home).join(map.first.to_string()))
 }
 
+/// Writes the machine's new name into its claim.
+pub fn renamed(home: &Home, machine: &Machine) -> Result<()> {
+    match machine.state()?.map {
+        Some(map) => {
+            let path = place(home).join(map.first.to_string());
+            file::write_whole(&path, format!("{}\n", machine.name()).as_bytes())
+        }
+        None => Ok(()),
+    }
+}
+
 /// Removes claims that no machine has; tells which.
 pub fn sweep(home: &Home) -> Result<Vec<String>> {
     // Claims before states: whoever claims after this look wrote its state before.

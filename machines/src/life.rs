@@ -23,9 +23,12 @@ use crate::bundle::{self, Init, Input, Names, Wiring};
 use crate::keeper::record::{EXIT, Ended, KEEPER, Keeper, Phase};
 use crate::state::State;
 use crate::{
-    Context, Definition, Error, Home, Kind, Machine, Result, claims, file, lift, lock, root, wiring,
+    Context, Definition, Error, Home, Kind, Machine, Result, claims, events, file, lift, lock, root, visible,
+    wiring,
 };
 
+/// Where a machine's own numbers are, in its runtime directory.
+pub const VIEW: &str = "view";
 /// How long a machine has to end unless its definition says otherwise.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(90);
 
@@ -103,10 +106,26 @@ pub fn status(home: &Home, machine: &Machine) -> Result<Status> {
     })
 }
 
-/// Makes a machine: its directory, its ids, its root file system, and last its definition, which makes it one.
+/// Makes a machine of its image.
 pub fn create(home: &Home, name: &str, definition: &Definition, text: &str) -> Result<Machine> {
+    make(home, name, "launch", definition, text, |machine, map| {
+        check(home, definition)?;
+        root::create(home, machine, definition, map)
+    })
+}
+
+/// Makes a machine for the act `act`: its directory, its ids, by `fill` its root file system, and last its
+/// definition, which makes it one.
+pub fn make(
+    home: &Home,
+    name: &str,
+    act: &str,
+    definition: &Definition,
+    text: &str,
+    fill: impl FnOnce(&Machine, Option<Map>) -> Result<()>,
+) -> Result<Machine> {
     let machine = home.machine(name)?;
-    let _lock = machine.lock("launch")?;
+    let _lock = machine.lock(act)?;
     if machine.exists() {
         return Err(Error::new(Kind::Exists, format!("there is a machine {name:?}"))
             .hint("choose another name, or remove it: locule rm"));
@@ -117,8 +136,12 @@ pub fn create(home: &Home, name: &str, definition: &Definition, text: &str) -> R
             Error::new(Kind::Exists, format!("there is a container {name:?}")).hint("choose another name")
         );
     }
-    check(home, definition)?;
-    scrap(home, &machine)?;
+    if let Err(err) = check(home, definition).and_then(|()| scrap(home, &machine)) {
+        if !machine.dir().exists() {
+            let _ = fs::remove_dir_all(machine.run());
+        }
+        return Err(err);
+    }
     let act = || {
         lock::make_private(machine.dir())?;
         let mut state = State::new()?;
@@ -127,15 +150,19 @@ pub fn create(home: &Home, name: &str, definition: &Definition, text: &str) -> R
             false => Some(claims::take_ids(home, &machine, &mut state)?),
         };
         state.save(machine.dir())?;
-        root::create(home, &machine, definition, map)?;
+        fill(&machine, map)?;
         file::write_whole(&machine.dir().join(crate::definition::FILE), text.as_bytes())?;
         file::sync_dir(&home.machines())
     };
     match act() {
-        Ok(()) => Ok(machine),
+        Ok(()) => {
+            events::tell(home.run(), name, "create", &[("image", definition.image.clone())]);
+            Ok(machine)
+        }
         Err(err) => {
             // Its own failure would hide the reason; the next call finds what is left.
             let _ = scrap(home, &machine);
+            let _ = fs::remove_dir_all(machine.run());
             Err(err.context(format_args!("making machine {name}")))
         }
     }
@@ -150,11 +177,10 @@ fn check(home: &Home, definition: &Definition) -> Result<()> {
     if definition.image.is_empty() {
         return Err(Error::invalid("image is missing: name one, or host"));
     }
-    if definition.image != host::NAME {
-        home.images()?.find(&definition.image).map_err(lift)?;
+    match definition.image.as_str() {
+        host::NAME => Ok(()),
+        image => home.images()?.find(image).map(drop).map_err(lift),
     }
-    bundle::refuse(definition)?;
-    wiring::plan(definition).map(drop)
 }
 
 /// Removes everything that a machine without a definition has.
@@ -206,6 +232,7 @@ pub fn remove(home: &Home, name: &str, force: bool) -> Result<()> {
     // From here on it is no machine any more, whatever happens.
     file::remove(&machine.dir().join(crate::definition::FILE))?;
     scrap(home, &machine)?;
+    events::tell(home.run(), name, "remove", &[]);
     // The lock's directory goes last; who waits for the lock then finds no machine.
     let _ = fs::remove_dir_all(machine.run());
     Ok(())
@@ -244,7 +271,8 @@ pub fn rename(home: &Home, old: &str, new: &str) -> Result<()> {
         done => done.doing(doing)?,
     }
     file::sync_dir(&home.machines())?;
-    root::renamed(home, &machine)?;
+    root::renamed(home, &machine, &other)?;
+    claims::renamed(home, &other)?;
     let _ = fs::remove_dir_all(machine.run());
     Ok(())
 }
@@ -289,9 +317,12 @@ pub fn prepare(
     clean(home, machine)?;
     file::remove(&machine.run().join(EXIT))?;
     Store::create_root(home.run(), false)?;
+    let group = Path::new(cgroup::MOUNT).join(wishes.cgroup.trim_start_matches('/'));
     let prepared = bundle_of(home, machine, definition, &state, wishes, seal);
     prepared.inspect_err(|_| {
         let _ = clean(home, machine);
+        // Made for its pressure to be seen; an empty one only can go.
+        let _ = fs::remove_dir(group);
     })
 }
 
@@ -303,7 +334,7 @@ fn bundle_of(
     wishes: Wishes,
     seal: Seal,
 ) -> Result<Prepared> {
-    let image = root::config(home, machine, &definition.image)?;
+    let image = root::config(home, machine)?;
     let map = if definition.privileged { None } else { state.map };
     root::mount(home, machine, definition, map)?;
     let place = root::place(machine);
@@ -311,10 +342,15 @@ fn bundle_of(
         fs::File::open(&place).map(OwnedFd::from).doing(|| format!("opening {}", place.display()))?;
     let bundle = machine.run().join("bundle");
     write_host(&bundle.join("host"), state)?;
+    let hostname = definition.hostname.as_deref().unwrap_or(machine.name());
+    locule_runtime::state::write_atomic(&bundle.join("hostname"), format!("{hostname}\n").as_bytes())?;
     let names = match bundle::wiring(definition)? {
         Wiring::Own => wiring::names(home, machine, definition)?,
         Wiring::Host => Names { hosts: None, resolv: Some("/etc/resolv.conf".into()) },
     };
+    let group = Path::new(cgroup::MOUNT).join(wishes.cgroup.trim_start_matches('/'));
+    let mut extra = visible::prepare(&machine.run().join(VIEW), definition, &group)?;
+    extra.extend(wishes.mounts);
     let input = Input {
         name: machine.name(),
         definition,
@@ -326,7 +362,7 @@ fn bundle_of(
         cgroup: &wishes.cgroup,
         resources: crate::limits::resources(definition, crate::limits::disk_of(&place, machine.dir())?)?,
         names,
-        extra: wishes.mounts,
+        extra,
     };
     let (mut spec, init) = bundle::build(&input)?;
     let stop_signal = signals::parse(&init.stop_signal)
@@ -355,7 +391,10 @@ fn bundle_of(
 /// What a system finds in /run/host (systemd.io, container interface).
 fn write_host(dir: &Path, state: &State) -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
-    fs::create_dir_all(dir.join("incoming")).doing(|| format!("making {}", dir.display()))?;
+    // The second is where the keeper's socket is bound.
+    for name in ["incoming", "notify.d"] {
+        fs::create_dir_all(dir.join(name)).doing(|| format!("making {}", dir.display()))?;
+    }
     let readable = |path: &Path, mode| {
         fs::set_permissions(path, fs::Permissions::from_mode(mode))
             .doing(|| format!("making {}", path.display()))
@@ -386,8 +425,10 @@ pub fn clean(home: &Home, machine: &Machine) -> Result<()> {
     if let Ok(store) = Store::open(home.run()) {
         locule_runtime::delete(&store, machine.name(), true)?;
     }
+    // Of a start that was killed before its container was made; an empty one only can go.
+    let _ = fs::remove_dir(Path::new(cgroup::MOUNT).join("locule").join(machine.name()));
     wiring::disconnect(home, machine)?;
-    root::unmount(home, machine)
+    root::unmount(machine)
 }
 
 /// Whether the machine's owner asked for its end since it was started.
@@ -419,13 +460,20 @@ pub fn stop(home: &Home, machine: &Machine, timeout: Option<Duration>) -> Result
     {
         locule_runtime::warn::warn(format!("{err}; stopping it without a keeper"));
     }
-    let Some(keeper) = Keeper::living(machine) else {
-        let Some(container) = container(home, machine)? else { return Ok(false) };
-        let ran = container.status().is_ok_and(is_alive);
-        halt(&container, stop_signal_of(home, machine, &container), timeout)?;
-        clean(home, machine)?;
-        return Ok(ran);
-    };
+    let keeper = Keeper::living(machine);
+    if let Some(keeper) = &keeper {
+        ask_keeper(home, machine, keeper, timeout)?;
+    }
+    // There was none, or it died over it.
+    let Some(left) = container(home, machine)? else { return Ok(keeper.is_some()) };
+    let ran = left.status().is_ok_and(is_alive);
+    halt(&left, stop_signal_of(home, machine, &left), timeout)?;
+    clean(home, machine)?;
+    Ok(ran || keeper.is_some())
+}
+
+/// Has the keeper end its machine, and itself.
+fn ask_keeper(home: &Home, machine: &Machine, keeper: &Keeper, timeout: Duration) -> Result<()> {
     lock::make_private(machine.run())?;
     let mark = machine.run().join(STOP);
     let text = format!("{}\n", timeout.as_millis());
@@ -434,7 +482,7 @@ pub fn stop(home: &Home, machine: &Machine, timeout: Option<Duration>) -> Result
     let pidfd = match pidfd_open(keeper.keeper.pid) {
         // Only now is the number pinned.
         Ok(pidfd) if keeper.keeper.alive() => pidfd,
-        Ok(_) | Err(Errno::ESRCH) => return Ok(true),
+        Ok(_) | Err(Errno::ESRCH) => return Ok(()),
         Err(errno) => return Err(errno).doing(doing),
     };
     match pidfd_signal(&pidfd, libc::SIGTERM) {
@@ -450,14 +498,14 @@ pub fn stop(home: &Home, machine: &Machine, timeout: Option<Duration>) -> Result
                 .hint(format!("kill it (pid {}), then locule repair", keeper.keeper.pid)));
         }
     }
-    Ok(true)
+    Ok(())
 }
 
 /// The signal of a container whose keeper is gone, by what was written at its start.
 pub fn stop_signal_of(home: &Home, machine: &Machine, container: &Container) -> i32 {
     let definition = machine.definition().unwrap_or_default();
     let wanted = definition.init.stop_signal.clone().or_else(|| {
-        let image = root::config(home, machine, &definition.image).ok()?;
+        let image = root::config(home, machine).ok()?;
         image.stop_signal
     });
     let program =
@@ -543,12 +591,6 @@ pub fn is_mounted(machine: &Machine) -> bool {
     root::is_mounted(machine)
 }
 
-/// Gives a running machine whose keeper is gone another one; tells what was done.
-pub fn adopt(home: &Home, machine: &Machine) -> Result<Vec<String>> {
-    crate::keeper::spawn(home, machine)?;
-    Ok(vec![format!("{}: gave it a keeper again", machine.name())])
-}
-
 /// The container of a machine that runs.
 pub fn running(home: &Home, machine: &Machine) -> Result<Container> {
     match container(home, machine)? {
@@ -579,4 +621,9 @@ pub fn login(machine: &Machine, user: &str) -> Result<Login> {
     let place = root::place(machine);
     let root = fs::File::open(&place).map(OwnedFd::from).doing(|| format!("opening {}", place.display()))?;
     bundle::login(&Root::new(root), user)
+}
+
+/// Removes the runtime directory of a machine that is none any more.
+pub fn forget_run(machine: &Machine) -> Result<()> {
+    fs::remove_dir_all(machine.run()).doing(|| format!("removing {}", machine.run().display()))
 }

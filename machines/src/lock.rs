@@ -34,13 +34,20 @@ impl Machine {
     /// Waits until nobody else changes the machine; `act` is what others are told meanwhile.
     pub fn lock(&self, act: &str) -> Result<Lock> {
         let doing = || format!("locking machine {}", self.name());
-        make_private(self.run())?;
         let path = self.run().join("lock");
+        make_private(self.run())?;
         let mut file = open(&path).doing(doing)?;
         let mut watch = None;
         let mut told = false;
         loop {
             file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                // Its holder has removed the machine with it: another may be made by now.
+                Ok(lock) if !is_at(&lock, &path) => {
+                    drop(lock);
+                    make_private(self.run())?;
+                    watch = None;
+                    open(&path).doing(doing)?
+                }
                 Ok(mut lock) => {
                     // For whoever waits; of no other use, so that it may fail.
                     let _ = lock.set_len(0);
@@ -76,6 +83,14 @@ impl Machine {
             }
         }
     }
+}
+
+fn is_at(file: &File, path: &Path) -> bool {
+    let inode = |meta: std::io::Result<fs::Metadata>| {
+        use std::os::unix::fs::MetadataExt;
+        meta.ok().map(|meta| (meta.dev(), meta.ino()))
+    };
+    inode(file.metadata()) == inode(fs::metadata(path))
 }
 
 fn open(path: &Path) -> std::io::Result<File> {

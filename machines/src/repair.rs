@@ -30,6 +30,16 @@ pub fn all(home: &Home) -> Result<Done> {
             },
         }
     }
+    for name in claims::names(&home.run().join(".machines"))? {
+        let Ok(machine) = home.machine(&name) else { continue };
+        if machine.dir().exists() {
+            continue;
+        }
+        let _lock = machine.lock("repair")?;
+        if !machine.dir().exists() && life::container(home, &machine)?.is_none() {
+            life::forget_run(&machine)?;
+        }
+    }
     done.lines
         .extend(claims::sweep(home)?.into_iter().map(|first| format!("freed the user ids from {first}")));
     if home.run().join(".networks").exists() {
@@ -44,8 +54,16 @@ fn told(collected: &locule_netns::Collected) -> Vec<String> {
 }
 
 fn one(home: &Home, machine: &Machine) -> Result<Vec<String>> {
-    let _lock = machine.lock("repair")?;
     let mut lines = Vec::new();
+    if machine.exists() && Keeper::living(machine).is_some() {
+        return Ok(lines);
+    }
+    if matches!(life::status(home, machine)?, Status::Running | Status::Paused) {
+        crate::keeper::spawn(home, machine)?;
+        lines.push(format!("{}: gave it a keeper", machine.name()));
+        return Ok(lines);
+    }
+    let _lock = machine.lock("repair")?;
     if !machine.exists() {
         if machine.dir().exists() {
             life::scrap(home, machine)?;
@@ -53,28 +71,22 @@ fn one(home: &Home, machine: &Machine) -> Result<Vec<String>> {
         }
         return Ok(lines);
     }
-    if Keeper::living(machine).is_some() {
+    // Since it was looked at without the lock it may have been started.
+    if Keeper::living(machine).is_some() || !life::status(home, machine)?.is_down() {
         return Ok(lines);
     }
-    match life::status(home, machine)? {
-        Status::Running | Status::Paused => {
-            lines.extend(life::adopt(home, machine)?);
-        }
-        _ => {
-            let container = life::container(home, machine)?;
-            let left = container.is_some_and(|container| {
-                matches!(
-                    container.status(),
-                    Ok(ContainerStatus::Stopped | ContainerStatus::Created | ContainerStatus::Creating)
-                )
-            });
-            let mounted = life::is_mounted(machine);
-            life::clean(home, machine)?;
-            life::forget_keeper(machine)?;
-            if left || mounted {
-                lines.push(format!("{}: cleaned up after its end", machine.name()));
-            }
-        }
+    let container = life::container(home, machine)?;
+    let left = container.is_some_and(|container| {
+        matches!(
+            container.status(),
+            Ok(ContainerStatus::Stopped | ContainerStatus::Created | ContainerStatus::Creating)
+        )
+    });
+    let mounted = life::is_mounted(machine);
+    life::clean(home, machine)?;
+    life::forget_keeper(machine)?;
+    if left || mounted {
+        lines.push(format!("{}: cleaned up after its end", machine.name()));
     }
     Ok(lines)
 }

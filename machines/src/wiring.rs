@@ -63,6 +63,12 @@ fn attachment(
     if let Some(up) = &interface.up {
         rates.up = up.parse().map_err(lift)?;
     }
+    if let Some(down) = &interface.down_rate {
+        rates.down_min = down.parse().map_err(lift)?;
+    }
+    if let Some(up) = &interface.up_rate {
+        rates.up_min = up.parse().map_err(lift)?;
+    }
     let mut names = interface.names.clone();
     names.extend(definition.hostname.clone());
     Ok(Attachment {
@@ -219,7 +225,7 @@ mod tests {
     use super::*;
 
     fn of(text: &str) -> Result<Vec<Attachment>> {
-        plan(&Definition::parse(text, std::path::Path::new("x")).unwrap())
+        plan(&Definition::parse(text, std::path::Path::new("x"))?)
     }
 
     #[test]

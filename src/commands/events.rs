@@ -119,9 +119,9 @@ fn of_machines(globals: &Globals, matches: &ArgMatches, out: &mut Out) -> Result
     let once = matches.get_flag("no-stream");
     let json = text(matches, "format") == Some("json");
     let filter = Filter::read(matches.get_many::<String>("filter").into_iter().flatten())?;
-    let mut reader = Reader::new(&globals.run_root(), since.is_some() || once)?;
+    let mut reader = Reader::new(globals.home()?.run(), since.is_some() || once)?;
     loop {
-        while let Some(event) = reader.next()? {
+        while let Some(event) = reader.next_event()? {
             let wanted =
                 since.is_none_or(|since| event.time.as_str() >= since.as_str()) && filter.fits(&event);
             match (wanted, json) {

@@ -73,6 +73,7 @@ fn a_machines_root() {
         state: state.clone(),
         map: Some(Map { first: FIRST, count: 65_536 }),
         read_only: false,
+        inside: false,
     };
     rootfs.mount(&store, &root).unwrap();
     assert_eq!(owner(&root.join("etc/motd")), (FIRST + 33, FIRST + 34));

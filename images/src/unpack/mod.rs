@@ -113,25 +113,17 @@ struct DirMeta {
 ///
 /// The reader is left right behind the archive's end. [`Unpacked::finish`] must follow.
 pub fn unpack<R: Read>(reader: R, dir: OwnedFd, options: &Options) -> Result<(Unpacked, R)> {
-    let mut layer = Layer {
-        tree: Tree::new(dir),
-        options: *options,
-        found: Unpacked::default(),
-        buffer: vec![0; 128 << 10],
-    };
-    layer.found.implied.insert(Vec::new());
+    let mut layer = Layer::new(dir, options);
     let mut tape = Tape::new(reader, options.limits);
     while let Some(entry) = tape.next_entry()? {
-        layer.found.entries += 1;
-        layer.apply(&entry, &mut tape).map_err(|err| match err.errno() {
-            Some(Errno::ENAMETOOLONG) => Error::corrupt(format!("{err}: a name in the archive is too long")),
-            _ => err,
-        })?;
+        layer.take(&entry, &mut tape)?;
     }
     Ok((layer.found, tape.into_inner()))
 }
 
-struct Layer {
+/// A layer that is being written, entry by entry.
+#[derive(Debug)]
+pub struct Layer {
     tree: Tree,
     options: Options,
     found: Unpacked,
@@ -139,6 +131,27 @@ struct Layer {
 }
 
 impl Layer {
+    /// One that goes into the empty directory `dir`.
+    pub fn new(dir: OwnedFd, options: &Options) -> Layer {
+        let mut found = Unpacked::default();
+        found.implied.insert(Vec::new());
+        Layer { tree: Tree::new(dir), options: *options, found, buffer: vec![0; 128 << 10] }
+    }
+
+    /// Writes an entry, whose data comes next from `tape`.
+    pub fn take<R: Read>(&mut self, entry: &Entry, tape: &mut Tape<R>) -> Result<()> {
+        self.found.entries += 1;
+        self.apply(entry, tape).map_err(|err| match err.errno() {
+            Some(Errno::ENAMETOOLONG) => Error::corrupt(format!("{err}: a name in the archive is too long")),
+            _ => err,
+        })
+    }
+
+    /// What is needed to finish it.
+    pub fn into_found(self) -> Unpacked {
+        self.found
+    }
+
     fn apply<R: Read>(&mut self, entry: &Entry, tape: &mut Tape<R>) -> Result<()> {
         let path = clean(&entry.path)?;
         if path.iter().filter(|b| **b == b'/').count() >= self.options.limits.depth {

@@ -143,6 +143,11 @@ impl<R: Read> Tape<R> {
         Ok(n)
     }
 
+    /// The underlying reader. After an entry was given it stands right behind its header.
+    pub fn reader(&self) -> &R {
+        &self.inner
+    }
+
     /// The underlying reader, for what stands behind the end of the archive.
     pub fn into_inner(self) -> R {
         self.inner

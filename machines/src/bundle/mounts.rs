@@ -49,6 +49,8 @@ pub fn choose(input: &Input<'_>, init: &Init, wiring: Wiring) -> Result<Vec<Moun
         let host = input.bundle.join("host");
         mounts.push(bind("/run/host", host, &["rbind", "ro", "nosuid", "nodev", "noexec"]));
     }
+    // Or a system would take the image's.
+    mounts.push(bind("/etc/hostname", input.bundle.join("hostname"), &["bind", "ro"]));
     if let Some(hosts) = &input.names.hosts {
         mounts.push(bind("/etc/hosts", hosts.clone(), &["bind", "ro"]));
     }

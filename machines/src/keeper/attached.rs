@@ -3,17 +3,21 @@
 //! Owns the time from the machine's start to its end. Writes the same records as a keeper, so that others see it run.
 
 use std::fs::OpenOptions;
+use std::path::Path;
 
 use locule_runtime::process::create::{Created, Then, make};
 use locule_runtime::process::run::attend;
 use locule_runtime::process::seal::Seal;
 use locule_runtime::state::ProcessId;
 use locule_runtime::sys::process;
-use locule_runtime::{Store, time};
+use locule_runtime::{Container, Store, cgroup, time};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::record::{Ended, Keeper, Phase};
 use crate::life::{self, Wishes};
-use crate::{Context, Error, Home, Machine, Result};
+use crate::visible::View;
+use crate::{Context, Error, Home, Machine, Result, events};
 
 /// Starts `machine`, serves it until its first process ends, and returns that one's exit code.
 ///
@@ -53,7 +57,7 @@ pub fn attached(home: &Home, machine: &Machine, interactive: bool, seal: Seal) -
         created.container.start()?;
         Ok(created)
     });
-    let Created { pid, pidfd, master, warnings, .. } = started.inspect_err(|_| {
+    let Created { container, pid, pidfd, master, warnings, .. } = started.inspect_err(|_| {
         let _ = life::clean(home, machine);
         let _ = life::forget_keeper(machine);
     })?;
@@ -63,10 +67,37 @@ pub fn attached(home: &Home, machine: &Machine, interactive: bool, seal: Seal) -
     keeper.ready = true;
     keeper.write(machine.run())?;
     drop(lock);
+    events::tell(home.run(), machine.name(), "start", &[("pid", pid.to_string())]);
+    serve(machine, &container);
     let exit = attend(pid, &pidfd, master, None);
     let ended = Ended::new(exit.as_ref().ok().copied(), false, life::is_stop_asked(machine), now());
+    let told = [("exit", ended.shell_code().to_string()), ("asked", ended.stopped.to_string())];
+    events::tell(home.run(), machine.name(), "die", &told);
     life::clean(home, machine)?;
     ended.write(machine.run())?;
     life::forget_keeper(machine)?;
     exit.map(|_| ended.shell_code())
+}
+
+/// Has a thread serve the machine's own numbers until this process ends: nothing is cloned any more, and without it the
+/// numbers would be those of the start.
+fn serve(machine: &Machine, container: &Container) {
+    let Some(record) = &container.state().cgroup else { return };
+    let group = Path::new(cgroup::MOUNT).join(record.path.strip_prefix("/").unwrap_or(&record.path));
+    let view =
+        View::new(&machine.run().join(life::VIEW)).and_then(|mut view| view.begin(&group).map(|()| view));
+    let mut view = match view {
+        Ok(view) => view,
+        Err(err) => return locule_runtime::warn::warn(err.to_string()),
+    };
+    std::thread::spawn(move || {
+        loop {
+            match poll(&mut [PollFd::new(view.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE) {
+                Ok(_) if view.serve().is_ok() => {}
+                Err(Errno::EINTR) => {}
+                // Nobody waits for a view that is gone.
+                _ => return,
+            }
+        }
+    });
 }

@@ -54,8 +54,6 @@ use crate::{Context, Error, Home, Kind, Machine, Result, life};
 pub const VERB: &str = "keeper";
 /// Its word for the keeper itself.
 pub const STAY: &str = "stay";
-/// The machine's own numbers, in its runtime directory.
-const VIEW: &str = "view";
 /// Held by the keeper for as long as it lives.
 const LOCK: &str = "keeper.lock";
 

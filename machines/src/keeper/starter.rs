@@ -20,7 +20,6 @@ use serde::{Deserialize, Serialize};
 
 use super::notify;
 use crate::life::{self, Prepared, Wishes};
-use crate::visible;
 use crate::{Context, Error, Home, Kind, Machine, Result};
 
 /// The names of the log pipes in the machine's runtime directory: standard output and error.
@@ -95,18 +94,13 @@ fn make(home: &Home, machine: &Machine, master: &mut Option<OwnedFd>) -> Result<
     if life::container(home, machine)?.is_some() {
         life::clean(home, machine)?;
     }
-    let mut mounts = vec![Mount {
+    let mounts = vec![Mount {
         destination: notify::PLACE.into(),
         kind: Some("bind".into()),
         source: Some(notify),
         options: ["bind", "ro", "nosuid", "nodev", "noexec"].map(str::to_owned).to_vec(),
         ..Mount::default()
     }];
-    if definition.visible != Some(false) {
-        let group = super::group(Path::new(&cgroup));
-        mounts
-            .extend(visible::prepare(&machine.run().join(super::VIEW), &definition, &group).map_err(naming)?);
-    }
     let env = vec![notify::variable()];
     let wishes = Wishes { cgroup, console_socket: Some(console.clone()), mounts, env };
     let Prepared { request, stop_signal, .. } =

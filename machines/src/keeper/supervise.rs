@@ -28,10 +28,10 @@ use super::protocol::{self, LONGEST, inner, packet};
 use super::record::{self, EXIT, Ended, Health, Keeper, Phase};
 use super::ring::Ring;
 use super::starter::{self, Answer, Started};
-use super::{VIEW, child, group, jail, unit};
+use super::{child, group, jail, unit};
 use crate::definition::{BootStart, Ready, RestartPolicy};
 use crate::visible::View;
-use crate::{Context, Definition, Error, Home, Kind, Machine, Result, boot, life};
+use crate::{Context, Definition, Error, Home, Kind, Machine, Result, boot, events, life};
 
 /// What nspawn's units take for "it wants to be started again".
 pub const REBOOT: i32 = 133;
@@ -83,7 +83,7 @@ struct Supervisor<'a> {
     init: Option<Init>,
     ending: Option<Ending>,
     health: Option<Checks>,
-    /// The machine's own numbers in /proc.
+    /// The machine's own numbers, until serving them fails.
     view: Option<View>,
     /// It was asked to end; killed at that time.
     stopping: Option<Option<Instant>>,
@@ -151,7 +151,7 @@ pub fn keep(home: &Home, machine: &Machine, report: Option<OwnedFd>) -> Result<i
     supervisor.make_attendant()?;
     if supervisor.definition.visible != Some(false) {
         // What it has to say against this host it says once.
-        supervisor.view = View::new(&run.join(VIEW)).map_err(|err| trouble(&err.to_string())).ok();
+        supervisor.view = View::new(&run.join(life::VIEW)).map_err(|err| trouble(&err.to_string())).ok();
         locule_runtime::warn::take().iter().for_each(|warning| trouble(warning));
     }
     // A child that makes a machine is executed, and has root's capabilities again by that.
@@ -229,11 +229,8 @@ impl Supervisor<'_> {
             init = i.is_some() && ready.next() == Some(true);
             view = v.is_some() && ready.next() == Some(true);
         }
-        // First, as somebody waits in a read.
-        if view
-            && let Some(served) = &mut self.view
-            && let Err(err) = served.serve()
-        {
+        // First, as somebody waits inside. Nobody does for a view that is gone: the last numbers stand.
+        if view && let Some(Err(err)) = self.view.as_mut().map(View::serve) {
             trouble(&err.to_string());
             self.view = None;
         }
@@ -386,6 +383,8 @@ impl Supervisor<'_> {
         // What a found machine said when it was started, its old keeper has heard.
         self.record.ready = adopted || self.definition.boot.ready == Ready::Started;
         self.phase(Phase::Running)?;
+        let event = if adopted { "adopt" } else { "start" };
+        self.tell_all(event, &[("pid", self.record.init.unwrap_or_default().to_string())]);
         if let Some(report) = self.report.take() {
             let _ = socket::send(&report, &[0], &[]);
         }
@@ -438,6 +437,7 @@ impl Supervisor<'_> {
         };
         self.record.health = Some(health);
         self.record.write(self.machine.run())?;
+        self.tell_all(if health == Health::Healthy { "healthy" } else { "unhealthy" }, &[]);
         if health == Health::Healthy && self.definition.boot.ready == Ready::Healthy {
             self.ready()?;
         }
@@ -630,6 +630,10 @@ impl Supervisor<'_> {
         if let Err(err) = ended.write(self.machine.run()) {
             trouble(&format!("{err}; it ended: {}", ended.told()));
         }
+        if ended.oom {
+            self.tell_all("oom", &[]);
+        }
+        self.tell_all("die", &[("exit", ended.shell_code().to_string()), ("asked", stopped.to_string())]);
         self.record.init = None;
         self.record.ready = false;
         self.record.health = None;
@@ -727,6 +731,10 @@ impl Supervisor<'_> {
         self.record.restarts += more;
         self.again = Some(Instant::now() + pause);
         self.tell_manager(&format!("STATUS=starting again in {} s\n", pause.as_secs()));
+        self.tell_all(
+            "restart",
+            &[("after", format!("{}s", pause.as_secs())), ("count", self.record.restarts.to_string())],
+        );
         self.phase(Phase::Waiting)
     }
 
@@ -741,6 +749,12 @@ impl Supervisor<'_> {
         self.record.phase = phase;
         self.record.since = rfc3339(SystemTime::now());
         self.record.write(self.machine.run())
+    }
+
+    /// Tells whoever watches machines.
+    fn tell_all(&self, event: &str, attributes: &[(&str, String)]) {
+        events::tell(self.home.run(), self.machine.name(), event, attributes);
+        locule_runtime::warn::take().iter().for_each(|warning| trouble(warning));
     }
 
     fn tell_manager(&self, text: &str) {

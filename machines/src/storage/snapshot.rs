@@ -299,6 +299,11 @@ impl Storage<'_> {
         Ok(self.snapshot_dir(name)?.join(ROOT))
     }
 
+    /// What is on its way to be the machine's `root`.
+    pub(super) fn rest(&self) -> PathBuf {
+        self.dir.join(REST)
+    }
+
     /// Removes what an interrupted call left.
     pub fn clear_rests(&self) -> Result<()> {
         let rest = self.dir.join(REST);

@@ -34,7 +34,18 @@ impl Bed {
         Bed::sized(kind, 1 << 30)
     }
 
+    /// Without any image.
+    pub fn empty(kind: &str) -> Bed {
+        Bed::bare(kind, 1 << 30)
+    }
+
     pub fn sized(kind: &str, size: u64) -> Bed {
+        let bed = Bed::bare(kind, size);
+        bed.import();
+        bed
+    }
+
+    fn bare(kind: &str, size: u64) -> Bed {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("data");
         fs::create_dir(&data).unwrap();
@@ -52,9 +63,7 @@ impl Bed {
             tool("mount", &["-o", "loop", file, data.to_str().unwrap()]);
         }
         let images = locule_images::Store::open(&data.join("images")).unwrap();
-        let bed = Bed { dir, mounted, images };
-        bed.import();
-        bed
+        Bed { dir, mounted, images }
     }
 
     fn import(&self) {

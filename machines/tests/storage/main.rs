@@ -3,6 +3,7 @@
 //! Runs in the host lane. Every test has a file system of its own, mounted below its own directory.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod archives;
 mod bed;
 mod kinds;
 mod snapshots;

@@ -181,6 +181,12 @@ pub fn known_names() -> Vec<String> {
         .collect()
 }
 
+/// Names of the capabilities that this process has: the most that it can give.
+pub fn own_names() -> Result<Vec<String>> {
+    let own = sys::get().doing(|| "reading the own capabilities")?.permitted;
+    Ok((0..=LAST).filter(|number| own & bit(*number) != 0).filter_map(name_of).collect())
+}
+
 fn bit(number: u32) -> u64 {
     1u64.checked_shl(number).unwrap_or(0)
 }

@@ -70,7 +70,10 @@ fn root(matches: &ArgMatches) -> Result<PathBuf> {
         given.or_else(|| std::env::var_os("LOCULE_IMAGES").filter(|dir| !dir.is_empty()).map(PathBuf::from));
     match given {
         Some(root) => args::absolute(root),
-        None => Store::default_root().map_err(told),
+        None => match args::data_directory()? {
+            Some(data) => Ok(data.join("images")),
+            None => Store::default_root().map_err(told),
+        },
     }
 }
 

@@ -67,7 +67,9 @@ fn open(matches: &ArgMatches) -> Result<Networks> {
             (None, None) => Ok(Path::new(default).to_owned()),
         }
     };
-    let definitions = place("networks", "LOCULE_NETWORKS", DEFINITIONS)?;
+    let data = crate::args::data_directory()?.map(|data| data.join("networks"));
+    let default = data.as_deref().and_then(Path::to_str).unwrap_or(DEFINITIONS);
+    let definitions = place("networks", "LOCULE_NETWORKS", default)?;
     Networks::open(&definitions, &place("claims", "LOCULE_NETWORK_CLAIMS", RUNTIME)?).map_err(lift)
 }
 
