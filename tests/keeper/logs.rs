@@ -39,7 +39,8 @@ fn files_rotate_and_the_last_lines_stay() {
     assert_eq!(names, ["output.log", "output.log.1"]);
     assert_eq!(lab.good(&["logs", "--tail", "2", "m"]), "line 1998\nline 1999\n");
     let log = lab.log("m");
-    let numbers: Vec<u32> = log.lines().map(|line| line[5..].parse().unwrap()).collect();
+    // The first may be the rest of a line whose beginning was rotated away.
+    let numbers: Vec<u32> = log.lines().skip(1).map(|line| line[5..].parse().unwrap()).collect();
     assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "a gap");
 }
 
