@@ -9,7 +9,7 @@ export LOCULE_COMMIT ?= $(shell git describe --always --dirty --abbrev=12 2>/dev
 target  := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 binary  := target/$(target)/release/locule
 
-.PHONY: help run test test-host test-conformance test-bats test-vm bench check miri docs install man uninstall need-build need-test release
+.PHONY: help run test test-host test-build test-conformance test-bats test-vm bench check miri docs install man deb uninstall need-build need-test release
 .PHONY: fuzz fuzz-long need-fuzz soak faults test-vm-long
 
 help: ## List the targets
@@ -20,12 +20,18 @@ run: release ## Build locule and run a real container made of this host's own us
 
 # The lanes: without privileges and in private namespaces (host), the specification's own validation
 # programs (conformance), runc's tests (bats), and a virtual machine with systemd and every controller (vm).
-test: test-host test-conformance test-bats test-vm fuzz ## Run all test lanes
+test: test-host test-build test-conformance test-bats test-vm fuzz ## Run all test lanes
 
 test-host: need-test ## Unit tests and the host lane: needs root, touches nothing outside its namespaces
 	@echo '== host lane'
 	$(CARGO) test --workspace --no-run
 	tests/lane $(CARGO) test --workspace --no-fail-fast --offline
+
+# The only tests that need a network: a distribution's packages, from where apt has them.
+test-build: need-test ## Build an image from Debian's packages, and run it
+	@echo '== images from packages'
+	$(CARGO) test --test images --no-run
+	unshare --mount --propagation private $(CARGO) test --offline --test images -- --ignored build::
 
 test-conformance: release need-test ## OCI runtime-tools' validation, built from Debian's source package
 	@echo '== conformance'
@@ -86,12 +92,20 @@ install: release ## Install the binary, the manual and the completions below PRE
 	install -D -m 755 $(binary) $(DESTDIR)$(PREFIX)/bin/locule
 	install -d $(DESTDIR)$(PREFIX)/share/man/man1
 	install -m 644 man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1/
+	install -D -m 644 man/locule-machine.toml.5 $(DESTDIR)$(PREFIX)/share/man/man5/locule-machine.toml.5
+	install -d $(DESTDIR)$(PREFIX)/share/locule/profiles
+	install -m 644 machines/profiles/*.toml $(DESTDIR)$(PREFIX)/share/locule/profiles/
 	install -D -m 644 completions/locule.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/locule
 	install -D -m 644 completions/_locule $(DESTDIR)$(PREFIX)/share/zsh/vendor-completions/_locule
 	install -D -m 644 completions/locule.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/locule.fish
 
+deb: release ## Build a Debian package: program, units, manual, completions, profiles
+	tools/deb $(binary)
+
 uninstall: ## Remove what install installed
+	rm -rf $(DESTDIR)$(PREFIX)/share/locule/profiles
 	rm -f $(DESTDIR)$(PREFIX)/bin/locule $(DESTDIR)$(PREFIX)/share/man/man1/locule.1 \
+	    $(DESTDIR)$(PREFIX)/share/man/man5/locule-machine.toml.5 \
 	    $(DESTDIR)$(PREFIX)/share/man/man1/locule-*.1 \
 	    $(DESTDIR)$(PREFIX)/share/bash-completion/completions/locule \
 	    $(DESTDIR)$(PREFIX)/share/zsh/vendor-completions/_locule \
@@ -110,5 +124,5 @@ need-fuzz: need-build
 	@tools/need g++
 
 need-test: need-build
-	@tools/need skopeo umoci docker-registry zstd
+	@tools/need skopeo umoci docker-registry zstd mmdebstrap openssl libcap2-bin
 	@tools/need procps util-linux busybox-static man-db strace iproute2 nftables containernetworking-plugins uidmap dbus-daemon e2fsprogs xfsprogs btrfs-progs python3

@@ -25,6 +25,12 @@ _locule() {
             locule,checkpoint)
                 cmd="locule__subcmd__checkpoint"
                 ;;
+            locule,clone)
+                cmd="locule__subcmd__clone"
+                ;;
+            locule,compact)
+                cmd="locule__subcmd__compact"
+                ;;
             locule,completion)
                 cmd="locule__subcmd__completion"
                 ;;
@@ -46,6 +52,9 @@ _locule() {
             locule,exec)
                 cmd="locule__subcmd__exec"
                 ;;
+            locule,export)
+                cmd="locule__subcmd__export"
+                ;;
             locule,features)
                 cmd="locule__subcmd__features"
                 ;;
@@ -57,6 +66,9 @@ _locule() {
                 ;;
             locule,image)
                 cmd="locule__subcmd__image"
+                ;;
+            locule,import)
+                cmd="locule__subcmd__import"
                 ;;
             locule,keeper)
                 cmd="locule__subcmd__keeper"
@@ -78,6 +90,9 @@ _locule() {
                 ;;
             locule,network)
                 cmd="locule__subcmd__network"
+                ;;
+            locule,openvz)
+                cmd="locule__subcmd__openvz"
                 ;;
             locule,pause)
                 cmd="locule__subcmd__pause"
@@ -106,8 +121,17 @@ _locule() {
             locule,run)
                 cmd="locule__subcmd__run"
                 ;;
+            locule,set)
+                cmd="locule__subcmd__set"
+                ;;
+            locule,show)
+                cmd="locule__subcmd__show"
+                ;;
             locule,shutdown)
                 cmd="locule__subcmd__shutdown"
+                ;;
+            locule,snapshot)
+                cmd="locule__subcmd__snapshot"
                 ;;
             locule,spec)
                 cmd="locule__subcmd__spec"
@@ -205,6 +229,21 @@ _locule() {
             locule__subcmd__network,show)
                 cmd="locule__subcmd__network__subcmd__show"
                 ;;
+            locule__subcmd__openvz,import)
+                cmd="locule__subcmd__openvz__subcmd__import"
+                ;;
+            locule__subcmd__snapshot,create)
+                cmd="locule__subcmd__snapshot__subcmd__create"
+                ;;
+            locule__subcmd__snapshot,ls)
+                cmd="locule__subcmd__snapshot__subcmd__ls"
+                ;;
+            locule__subcmd__snapshot,restore)
+                cmd="locule__subcmd__snapshot__subcmd__restore"
+                ;;
+            locule__subcmd__snapshot,rm)
+                cmd="locule__subcmd__snapshot__subcmd__rm"
+                ;;
             *)
                 ;;
         esac
@@ -212,7 +251,7 @@ _locule() {
 
     case "${cmd}" in
         locule)
-            opts="-h -v --root --data --log --log-format --debug --systemd-cgroup --cgroup-manager --rootless --help --version create start run exec state list ps kill delete pause resume update events spec check features checkpoint restore completion launch ls stats top enter stop restart rename rm repair console logs boot shutdown generator keeper help image network"
+            opts="-h -v --root --data --log --log-format --debug --systemd-cgroup --cgroup-manager --rootless --help --version create start run exec state list ps kill delete pause resume update events spec check features checkpoint restore completion launch ls stats top enter stop restart rename rm repair clone export import compact set show console logs boot shutdown generator keeper help image snapshot network openvz"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -328,6 +367,38 @@ _locule() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        locule__subcmd__clone)
+            opts="-h --snapshot --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --snapshot)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        locule__subcmd__compact)
+            opts="-h --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 *)
                     COMPREPLY=()
                     ;;
@@ -543,6 +614,24 @@ _locule() {
                     return 0
                     ;;
                 --cgroup)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        locule__subcmd__export)
+            opts="-h --snapshot --no-image --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --snapshot)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1018,6 +1107,20 @@ _locule() {
                     COMPREPLY=($(compgen -W "table json" -- "${cur}"))
                     return 0
                     ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        locule__subcmd__import)
+            opts="-h --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 *)
                     COMPREPLY=()
                     ;;
@@ -1721,6 +1824,42 @@ _locule() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        locule__subcmd__openvz)
+            opts="import"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        locule__subcmd__openvz__subcmd__import)
+            opts="-h --image --dry-run --format --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --image)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --format)
+                    COMPREPLY=($(compgen -W "table json" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         locule__subcmd__pause)
             opts="-h --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -1927,6 +2066,42 @@ _locule() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        locule__subcmd__set)
+            opts="-h --runtime --format --help include= image= description= hostname= isolation= disabled= protected= privileged= nesting= visible= init.command= init.user= init.workdir= init.terminal= init.stop-signal= init.stop-timeout= memory= ram= memory.limit= memory.high= memory.guarantee= swap= memory.swap= memory.oom-group= cpus= cpu.limit= cpu.weight= cpu.burst= cpu.count= cpu.set= cpu.nodes= io.weight= io.bps= io.iops= pids= pids.limit= pids.ptys= cgroup.max= disk.kind= disk= disk.size= disk.inodes= disk.read-only= dns= dns.servers= dns.search= capabilities.add= capabilities.drop= boot= boot.start= boot.order= boot.after= boot.requires= boot.ready= restart= restart.policy= restart.max= restart.delay= health.command= health.interval= health.timeout= health.retries= health.start-period= health.restart= log.driver= log.size= log.files="
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --format)
+                    COMPREPLY=($(compgen -W "table json" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        locule__subcmd__show)
+            opts="-h --format --resolved --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --format)
+                    COMPREPLY=($(compgen -W "table toml json" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         locule__subcmd__shutdown)
             opts="-j -t -h --parallel --timeout --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -1950,6 +2125,88 @@ _locule() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        locule__subcmd__snapshot)
+            opts="create ls restore rm"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        locule__subcmd__snapshot__subcmd__create)
+            opts="-h --description --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --description)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        locule__subcmd__snapshot__subcmd__ls)
+            opts="-f -h --format --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --format)
+                    COMPREPLY=($(compgen -W "table json" -- "${cur}"))
+                    return 0
+                    ;;
+                -f)
+                    COMPREPLY=($(compgen -W "table json" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        locule__subcmd__snapshot__subcmd__restore)
+            opts="-h --definition --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        locule__subcmd__snapshot__subcmd__rm)
+            opts="-h --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 *)
                     COMPREPLY=()
                     ;;

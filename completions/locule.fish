@@ -68,6 +68,12 @@ complete -c locule -n "__fish_locule_needs_command" -f -a "restart" -d 'Stop mac
 complete -c locule -n "__fish_locule_needs_command" -f -a "rename" -d 'Give a machine another name'
 complete -c locule -n "__fish_locule_needs_command" -f -a "rm" -d 'Remove machines with their data'
 complete -c locule -n "__fish_locule_needs_command" -f -a "repair" -d 'Put right what a crash left of machines'
+complete -c locule -n "__fish_locule_needs_command" -f -a "clone" -d 'Make a machine as a copy of another'
+complete -c locule -n "__fish_locule_needs_command" -f -a "export" -d 'Write a whole machine to an archive'
+complete -c locule -n "__fish_locule_needs_command" -f -a "import" -d 'Make a machine of an archive'
+complete -c locule -n "__fish_locule_needs_command" -f -a "compact" -d 'Give room that machines do not use back to the host'
+complete -c locule -n "__fish_locule_needs_command" -f -a "set" -d 'Change a machine, also while it runs'
+complete -c locule -n "__fish_locule_needs_command" -f -a "show" -d 'Show a machine\'s definition and what of it is in force'
 complete -c locule -n "__fish_locule_needs_command" -f -a "console" -d 'Attach to a machine\'s console'
 complete -c locule -n "__fish_locule_needs_command" -f -a "logs" -d 'Show what a machine wrote'
 complete -c locule -n "__fish_locule_needs_command" -f -a "boot" -d 'Start the machines that start with the host'
@@ -76,7 +82,9 @@ complete -c locule -n "__fish_locule_needs_command" -f -a "generator" -d 'Write 
 complete -c locule -n "__fish_locule_needs_command" -f -a "keeper" -d 'Keep a machine (called by locule itself)'
 complete -c locule -n "__fish_locule_needs_command" -f -a "help" -d 'Print help on locule or on one of its commands'
 complete -c locule -n "__fish_locule_needs_command" -f -a "image" -d 'Images: fetch, import, list, mount, export'
+complete -c locule -n "__fish_locule_needs_command" -f -a "snapshot" -d 'Saved states of machines: create, list, restore, remove'
 complete -c locule -n "__fish_locule_needs_command" -f -a "network" -d 'Networks: create, list, connect containers, publish ports'
+complete -c locule -n "__fish_locule_needs_command" -f -a "openvz" -d 'OpenVZ: make machines from its containers\' configurations'
 complete -c locule -n "__fish_locule_using_subcommand create" -s b -l bundle -d 'The bundle (default: the current directory)' -r -F
 complete -c locule -n "__fish_locule_using_subcommand create" -l console-socket -d 'AF_UNIX socket that gets the master end of the terminal' -r -F
 complete -c locule -n "__fish_locule_using_subcommand create" -l pid-file -d 'Write the process id to FILE, digits only' -r -F
@@ -293,6 +301,22 @@ complete -c locule -n "__fish_locule_using_subcommand rename" -s h -l help -d 'P
 complete -c locule -n "__fish_locule_using_subcommand rm" -s f -l force -d 'Kill it first if it runs'
 complete -c locule -n "__fish_locule_using_subcommand rm" -s h -l help -d 'Print help'
 complete -c locule -n "__fish_locule_using_subcommand repair" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand clone" -l snapshot -d 'Copy this snapshot of it' -r
+complete -c locule -n "__fish_locule_using_subcommand clone" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand export" -l snapshot -d 'Write this snapshot of it' -r
+complete -c locule -n "__fish_locule_using_subcommand export" -l no-image -d 'Leave the image out: where it is taken in, the image must be there'
+complete -c locule -n "__fish_locule_using_subcommand export" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand import" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand compact" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand set" -l format -d 'Form of the answer' -r -f -a "table\t''
+json\t''"
+complete -c locule -n "__fish_locule_using_subcommand set" -l runtime -d 'Change the running machine alone, until it ends'
+complete -c locule -n "__fish_locule_using_subcommand set" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand show" -l format -d 'How to print it' -r -f -a "table\t''
+toml\t''
+json\t''"
+complete -c locule -n "__fish_locule_using_subcommand show" -l resolved -d 'With --format toml: what profiles say stands in it, too'
+complete -c locule -n "__fish_locule_using_subcommand show" -s h -l help -d 'Print help'
 complete -c locule -n "__fish_locule_using_subcommand console" -l watch -d 'Look only: nothing that is typed reaches the machine'
 complete -c locule -n "__fish_locule_using_subcommand console" -s w -l wait -d 'Wait for a machine that is not started'
 complete -c locule -n "__fish_locule_using_subcommand console" -l no-past -d 'Leave out the last output'
@@ -403,6 +427,18 @@ complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_sub
 complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from verify" -s f -l format -d 'Form of the answer' -r -f -a "table\t''
 json\t''"
 complete -c locule -n "__fish_locule_using_subcommand image; and __fish_seen_subcommand_from verify" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand snapshot; and not __fish_seen_subcommand_from create ls restore rm" -f -a "create" -d 'Save the disk and the definition of a machine'
+complete -c locule -n "__fish_locule_using_subcommand snapshot; and not __fish_seen_subcommand_from create ls restore rm" -f -a "ls" -d 'List the snapshots of a machine'
+complete -c locule -n "__fish_locule_using_subcommand snapshot; and not __fish_seen_subcommand_from create ls restore rm" -f -a "restore" -d 'Put the disk of a machine back to a snapshot'
+complete -c locule -n "__fish_locule_using_subcommand snapshot; and not __fish_seen_subcommand_from create ls restore rm" -f -a "rm" -d 'Remove snapshots of a machine'
+complete -c locule -n "__fish_locule_using_subcommand snapshot; and __fish_seen_subcommand_from create" -l description -d 'What it is for' -r
+complete -c locule -n "__fish_locule_using_subcommand snapshot; and __fish_seen_subcommand_from create" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand snapshot; and __fish_seen_subcommand_from ls" -s f -l format -d 'Form of the answer' -r -f -a "table\t''
+json\t''"
+complete -c locule -n "__fish_locule_using_subcommand snapshot; and __fish_seen_subcommand_from ls" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand snapshot; and __fish_seen_subcommand_from restore" -l definition -d 'Put machine.toml back as well'
+complete -c locule -n "__fish_locule_using_subcommand snapshot; and __fish_seen_subcommand_from restore" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand snapshot; and __fish_seen_subcommand_from rm" -s h -l help -d 'Print help'
 complete -c locule -n "__fish_locule_using_subcommand network; and not __fish_seen_subcommand_from create ls show rm connect disconnect set check gc" -f -a "create" -d 'Define a network'
 complete -c locule -n "__fish_locule_using_subcommand network; and not __fish_seen_subcommand_from create ls show rm connect disconnect set check gc" -f -a "ls" -d 'List networks'
 complete -c locule -n "__fish_locule_using_subcommand network; and not __fish_seen_subcommand_from create ls show rm connect disconnect set check gc" -f -a "show" -d 'Show a network and its containers'
@@ -491,3 +527,9 @@ complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_s
 complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from gc" -s f -l format -d 'Form of the answer' -r -f -a "table\t''
 json\t''"
 complete -c locule -n "__fish_locule_using_subcommand network; and __fish_seen_subcommand_from gc" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand openvz; and not __fish_seen_subcommand_from import" -f -a "import" -d 'Make a machine from an OpenVZ container\'s configuration'
+complete -c locule -n "__fish_locule_using_subcommand openvz; and __fish_seen_subcommand_from import" -l image -d 'The image of its root file system, or host' -r
+complete -c locule -n "__fish_locule_using_subcommand openvz; and __fish_seen_subcommand_from import" -l format -d 'Form of the answer' -r -f -a "table\t''
+json\t''"
+complete -c locule -n "__fish_locule_using_subcommand openvz; and __fish_seen_subcommand_from import" -l dry-run -d 'Make nothing; print the definition as well'
+complete -c locule -n "__fish_locule_using_subcommand openvz; and __fish_seen_subcommand_from import" -s h -l help -d 'Print help'

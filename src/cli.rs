@@ -138,19 +138,32 @@ pub const VERBS: &[&Verb] = &[
     &commands::machine::rename::VERB,
     &commands::machine::rm::VERB,
     &commands::machine::repair::VERB,
+    &commands::machine::clone::VERB,
+    &commands::machine::export::VERB,
+    &commands::machine::import::VERB,
+    &commands::machine::compact::VERB,
+    &commands::snapshot::create::VERB,
+    &commands::snapshot::ls::VERB,
+    &commands::snapshot::restore::VERB,
+    &commands::snapshot::rm::VERB,
+    &commands::machine::set::VERB,
+    &commands::machine::show::VERB,
     &commands::console::VERB,
     &commands::logs::VERB,
     &commands::boot::BOOT,
     &commands::boot::SHUTDOWN,
     &commands::generator::VERB,
     &commands::keeper::VERB,
+    &commands::openvz::import::VERB,
     &commands::help::VERB,
 ];
 
 /// Words that stand before a verb of their own: what is done, and on what.
 pub const NOUNS: &[(&str, &str)] = &[
     ("image", "Images: fetch, import, list, mount, export"),
+    ("snapshot", "Saved states of machines: create, list, restore, remove"),
     ("network", "Networks: create, list, connect containers, publish ports"),
+    ("openvz", "OpenVZ: make machines from its containers' configurations"),
 ];
 
 /// The global options, for help, manual and completions; `args::Globals::read` reads them.

@@ -12,6 +12,10 @@ use clap_complete::shells::{Bash, Fish, Zsh};
 use clap_mangen::Man;
 use clap_mangen::roff::{Inline, Roff, bold, italic, roman};
 
+use locule_machines::definition::keys::KEYS;
+use locule_machines::definition::profiles::SHIPPED;
+use locule_machines::openvz::OPTIONS;
+
 use crate::cli::{self, VERBS, Verb};
 
 const EXIT_STATUS: &[(&str, &str)] = &[
@@ -195,6 +199,110 @@ or two, and their values after a space or an equals sign.",
     text
 }
 
+/// locule-machine.toml(5), from the table of keys.
+fn machine_page() -> String {
+    let mut roff = Roff::new();
+    let version = concat!("locule ", env!("CARGO_PKG_VERSION"));
+    roff.control("TH", ["LOCULE-MACHINE.TOML", "5", "", version, "Containers with locule"]);
+    section(&mut roff, "NAME");
+    roff.text([roman("locule-machine.toml - the definition of a machine")]);
+    section(&mut roff, "SYNOPSIS");
+    roff.text([bold("/var/lib/locule/machines/"), italic("NAME"), bold("/machine.toml")]);
+    section(&mut roff, "DESCRIPTION");
+    paragraphs(&mut roff, MACHINE);
+    section(&mut roff, "VALUES");
+    terms(&mut roff, VALUES);
+    section(&mut roff, "KEYS");
+    for key in KEYS {
+        roff.control("TP", []);
+        roff.text([bold(key.path), roman(format!(" ({})", key.form.word()))]);
+        let mut text = vec![key.meaning.to_owned()];
+        if key.unlimited {
+            text.push("unlimited takes a profile's limit away.".into());
+        }
+        text.push(format!("A change holds {}.", key.holds.word()));
+        if !key.aliases.is_empty() {
+            text.push(format!("locule set knows it as {} as well.", key.aliases.join(", ")));
+        }
+        if !key.kernel.is_empty() {
+            text.push(format!("The kernel keeps it in {}.", key.kernel));
+        }
+        if !key.vzctl.is_empty() {
+            text.push(format!("vzctl: {}.", key.vzctl));
+        }
+        roff.text([roman(text.join(" "))]);
+    }
+    section(&mut roff, "PROFILES");
+    paragraphs(&mut roff, PROFILES);
+    for (name, text) in SHIPPED {
+        let about = text.lines().next().unwrap_or_default().trim_start_matches("# ");
+        terms(&mut roff, &[(name, about)]);
+    }
+    examples(&mut roff, MACHINE_EXAMPLES);
+    section(&mut roff, "SEE ALSO");
+    let pages = ["locule-launch", "locule-set", "locule-show", "locule-openvz-import"];
+    let last = pages.len() - 1;
+    roff.text(
+        pages
+            .iter()
+            .enumerate()
+            .flat_map(|(at, page)| [bold(*page), roman(if at == last { "(1)" } else { "(1), " })])
+            .collect::<Vec<_>>(),
+    );
+    roff.render()
+}
+
+const MACHINE: &str = "The definition says what its owner asked for, and nothing that locule chose. It is TOML. Keys are \
+written with dots or in tables, as cpu.limit = 1.5 or [cpu] limit = 1.5. What is absent has the meaning that its key \
+says. An unknown key, a value of another form and values that do not go together are refused with file, line and \
+column.\n\nlocule-set(1) changes the file and the running machine in one act, and keeps comments and order. After a change \
+by hand, limits of a running machine are as they were until locule set names them or the machine is started again. \
+locule-show(1) shows what is asked, and what is in force.";
+
+const VALUES: &[(&str, &str)] = &[
+    ("size", "Bytes as a number, or text with K, M, G or T, powers of 1024: \"512M\", \"1.5G\"."),
+    ("time", "Seconds as a number, or text with ms, s, m or h: \"500ms\", \"90s\"."),
+    ("processors", "A number of at least 0.01 and at most five decimals, as 1.5."),
+    ("rate", "Text with bit, kbit, mbit or gbit, a second: \"100mbit\"."),
+    ("port", "Text: [ADDRESS:]HOST:INSIDE[/tcp|/udp], ranges as 9000-9009."),
+];
+
+const PROFILES: &str = "A profile is a file of the same form, NAME.toml in /etc/locule/profiles or \
+/usr/share/locule/profiles; the first found counts, and those below are in the binary. include names profiles, which may \
+include others; a circle is refused. They are merged in their order, the later winning over the earlier and the \
+machine's own file over all: tables are merged key by key, everything else, also a list, is replaced. A profile is \
+merged once, before the first that includes it. locule set memory=unlimited takes away a limit that a profile makes, and \
+locule set KEY+=VALUE writes the list of the profile with the addition. A change of a profile holds for machines at their \
+next start.";
+
+const MACHINE_EXAMPLES: &[(&str, &str)] = &[(
+    "A web server",
+    "include = [\"small\", \"web\"]\nimage = \"debian:13\"\n\n[memory]\nlimit = \"1G\"\n\n[network.eth0]\n\
+ports = [\"8080:80\"]\nup = \"100mbit\"\n\n[[mount]]\nsource = \"/srv/www\"\ntarget = \"/srv\"\noptions = [\"ro\"]\n\n\
+[boot]\nafter = [\"db1\"]",
+)];
+
+/// The map of `vzctl set` in docs/openvz.md.
+fn vzctl_map() -> String {
+    let mut text = String::from("| vzctl, prlctl | here | | |\n|---|---|---|---|\n");
+    for row in OPTIONS {
+        let names: Vec<_> = row.option.split(", ").map(|name| format!("`--{name}`")).collect();
+        let here =
+            if row.here.is_empty() { String::new() } else { format!("`{}`", row.here.replace('|', "\\|")) };
+        writeln!(text, "| {} | {here} | {} | {} |", names.join(", "), row.outcome.word(), row.note).unwrap();
+    }
+    text
+}
+
+/// docs/openvz.md with its map made anew.
+fn openvz_guide() -> String {
+    const MARKS: [&str; 2] = ["<!-- map: made by `make docs` -->\n", "<!-- end of the map -->"];
+    let text = include_str!("../docs/openvz.md");
+    let (before, rest) = text.split_once(MARKS[0]).unwrap();
+    let (_, after) = rest.split_once(MARKS[1]).unwrap();
+    format!("{before}{}{}{}{after}", MARKS[0], vzctl_map(), MARKS[1])
+}
+
 /// The whole tree of commands, which nothing but completions needs.
 fn tree() -> Command {
     let root = Command::new("locule")
@@ -204,7 +312,14 @@ fn tree() -> Command {
         .arg(cli::switch("help", "Print help").short('h'))
         .arg(cli::switch("version", "Print the version").short('v'));
     let leaf = |verb: &Verb, name: &'static str| {
-        verb.command().name(name).about(verb.about).arg(cli::switch("help", "Print help").short('h'))
+        let command = match verb.name {
+            // The shell offers the keys.
+            "set" => verb.command().mut_arg("change", |arg| {
+                arg.value_parser(clap::builder::PossibleValuesParser::new(settable()))
+            }),
+            _ => verb.command(),
+        };
+        command.name(name).about(verb.about).arg(cli::switch("help", "Print help").short('h'))
     };
     let root = VERBS
         .iter()
@@ -224,10 +339,18 @@ fn completion(generator: impl clap_complete::Generator) -> String {
     String::from_utf8(text).unwrap()
 }
 
+/// Keys as `set` takes them, but for those with names of the owner's.
+fn settable() -> Vec<&'static str> {
+    let paths = KEYS.iter().flat_map(|key| key.aliases.iter().chain([&key.path]));
+    paths.filter(|path| !path.contains(['*', '['])).map(|path| &*format!("{path}=").leak()).collect()
+}
+
 /// Every file that is made from the declarations.
 fn files() -> Vec<(String, String)> {
     let mut files = vec![
         ("man/locule.1".to_owned(), main_page()),
+        ("man/locule-machine.toml.5".to_owned(), machine_page()),
+        ("docs/openvz.md".to_owned(), openvz_guide()),
         ("completions/locule.bash".to_owned(), completion(Bash)),
         ("completions/_locule".to_owned(), completion(Zsh)),
         ("completions/locule.fish".to_owned(), completion(Fish)),

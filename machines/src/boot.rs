@@ -51,7 +51,7 @@ pub fn starts(machine: &Machine, definition: &Definition) -> bool {
 
 /// Starts every machine that starts with the host, and each only when those that it comes after are ready.
 pub fn boot(home: &Home, choices: Choices, told: &(dyn Fn(&str, &Result<()>) + Sync)) -> Result<Outcome> {
-    let (nodes, mut outcome) = wanted(home, |machine, definition| starts(machine, definition))?;
+    let (nodes, mut outcome) = wanted(home, starts)?;
     check_cycles(&nodes)?;
     let missing: Vec<(String, String)> = nodes
         .iter()

@@ -119,7 +119,7 @@ impl Reader {
     }
 
     /// The next event; `None` when there is none yet. A line that is none is passed over.
-    pub fn next(&mut self) -> Result<Option<Event>> {
+    pub fn next_event(&mut self) -> Result<Option<Event>> {
         loop {
             if self.file.is_none() {
                 self.file = match std::mem::take(&mut self.older) {
@@ -178,7 +178,7 @@ mod tests {
     }
 
     fn rest(reader: &mut Reader) -> Vec<String> {
-        std::iter::from_fn(|| reader.next().unwrap()).map(|event| event.machine).collect()
+        std::iter::from_fn(|| reader.next_event().unwrap()).map(|event| event.machine).collect()
     }
 
     #[test]
@@ -186,7 +186,7 @@ mod tests {
         let run = tempfile::tempdir().unwrap();
         let dir = run.path().join(".machines");
         let mut follower = Reader::new(run.path(), false).unwrap();
-        assert_eq!(follower.next().unwrap(), None);
+        assert_eq!(follower.next_event().unwrap(), None);
         let names = |range: std::ops::Range<usize>| range.map(|n| format!("m{n}")).collect::<Vec<_>>();
         // A line has about 45 bytes: three fit.
         (0..5).for_each(|n| append(&dir, &event(n), 150).unwrap());
@@ -210,14 +210,14 @@ mod tests {
         let path = run.path().join(".machines").join(FILE);
         File::options().append(true).open(&path).unwrap().write_all(b"nonsense\n{\"time\"").unwrap();
         let mut reader = Reader::new(run.path(), true).unwrap();
-        let first = reader.next().unwrap().unwrap();
+        let first = reader.next_event().unwrap().unwrap();
         assert_eq!((first.machine.as_str(), first.event.as_str()), ("web1", "die"));
         assert_eq!(first.attributes["exit"], "3");
-        assert_eq!(reader.next().unwrap(), None);
+        assert_eq!(reader.next_event().unwrap(), None);
         // The half line becomes whole.
         let end = b":\"t\",\"machine\":\"db\",\"event\":\"start\"}\n";
         File::options().append(true).open(&path).unwrap().write_all(end).unwrap();
-        assert_eq!(reader.next().unwrap().unwrap().machine, "db");
+        assert_eq!(reader.next_event().unwrap().unwrap().machine, "db");
     }
 
     #[test]

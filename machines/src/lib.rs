@@ -7,6 +7,7 @@
 pub mod boot;
 pub mod bundle;
 mod claims;
+pub mod copies;
 pub mod definition;
 mod error;
 pub mod events;
@@ -20,6 +21,7 @@ pub mod life;
 pub mod limits;
 pub mod listing;
 pub mod lock;
+pub mod openvz;
 pub mod repair;
 mod root;
 pub mod set;

@@ -106,10 +106,26 @@ pub fn status(home: &Home, machine: &Machine) -> Result<Status> {
     })
 }
 
-/// Makes a machine: its directory, its ids, its root file system, and last its definition, which makes it one.
+/// Makes a machine of its image.
 pub fn create(home: &Home, name: &str, definition: &Definition, text: &str) -> Result<Machine> {
+    make(home, name, "launch", definition, text, |machine, map| {
+        check(home, definition)?;
+        root::create(home, machine, definition, map)
+    })
+}
+
+/// Makes a machine for the act `act`: its directory, its ids, by `fill` its root file system, and last its
+/// definition, which makes it one.
+pub fn make(
+    home: &Home,
+    name: &str,
+    act: &str,
+    definition: &Definition,
+    text: &str,
+    fill: impl FnOnce(&Machine, Option<Map>) -> Result<()>,
+) -> Result<Machine> {
     let machine = home.machine(name)?;
-    let _lock = machine.lock("launch")?;
+    let _lock = machine.lock(act)?;
     if machine.exists() {
         return Err(Error::new(Kind::Exists, format!("there is a machine {name:?}"))
             .hint("choose another name, or remove it: locule rm"));
@@ -134,7 +150,7 @@ pub fn create(home: &Home, name: &str, definition: &Definition, text: &str) -> R
             false => Some(claims::take_ids(home, &machine, &mut state)?),
         };
         state.save(machine.dir())?;
-        root::create(home, &machine, definition, map)?;
+        fill(&machine, map)?;
         file::write_whole(&machine.dir().join(crate::definition::FILE), text.as_bytes())?;
         file::sync_dir(&home.machines())
     };
@@ -161,11 +177,10 @@ fn check(home: &Home, definition: &Definition) -> Result<()> {
     if definition.image.is_empty() {
         return Err(Error::invalid("image is missing: name one, or host"));
     }
-    if definition.image != host::NAME {
-        home.images()?.find(&definition.image).map_err(lift)?;
+    match definition.image.as_str() {
+        host::NAME => Ok(()),
+        image => home.images()?.find(image).map(drop).map_err(lift),
     }
-    bundle::refuse(definition)?;
-    wiring::plan(definition).map(drop)
 }
 
 /// Removes everything that a machine without a definition has.
@@ -243,7 +258,7 @@ pub fn rename(home: &Home, old: &str, new: &str) -> Result<()> {
     }
     clean(home, &machine)?;
     scrap(home, &other)?;
-    let definition = machine.definition()?;
+    root::renaming(home, &machine, &other)?;
     let doing = || format!("renaming machine {old} to {new}");
     match nix::fcntl::renameat2(
         nix::fcntl::AT_FDCWD,
@@ -256,7 +271,7 @@ pub fn rename(home: &Home, old: &str, new: &str) -> Result<()> {
         done => done.doing(doing)?,
     }
     file::sync_dir(&home.machines())?;
-    root::renamed(home, &machine, &other, &definition)?;
+    root::renamed(home, &machine, &other)?;
     claims::renamed(home, &other)?;
     let _ = fs::remove_dir_all(machine.run());
     Ok(())
@@ -319,7 +334,7 @@ fn bundle_of(
     wishes: Wishes,
     seal: Seal,
 ) -> Result<Prepared> {
-    let image = root::config(home, machine, definition)?;
+    let image = root::config(home, machine)?;
     let map = if definition.privileged { None } else { state.map };
     root::mount(home, machine, definition, map)?;
     let place = root::place(machine);
@@ -413,7 +428,7 @@ pub fn clean(home: &Home, machine: &Machine) -> Result<()> {
     // Of a start that was killed before its container was made; an empty one only can go.
     let _ = fs::remove_dir(Path::new(cgroup::MOUNT).join("locule").join(machine.name()));
     wiring::disconnect(home, machine)?;
-    root::unmount(home, machine)
+    root::unmount(machine)
 }
 
 /// Whether the machine's owner asked for its end since it was started.
@@ -490,7 +505,7 @@ fn ask_keeper(home: &Home, machine: &Machine, keeper: &Keeper, timeout: Duration
 pub fn stop_signal_of(home: &Home, machine: &Machine, container: &Container) -> i32 {
     let definition = machine.definition().unwrap_or_default();
     let wanted = definition.init.stop_signal.clone().or_else(|| {
-        let image = root::config(home, machine, &definition).ok()?;
+        let image = root::config(home, machine).ok()?;
         image.stop_signal
     });
     let program =

@@ -2,70 +2,79 @@
 //!
 //! Owns where it is mounted. How it is kept is the storage's affair.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use locule_images::host;
+use locule_images::Store;
 use locule_images::manifest::Run;
 use locule_images::rootfs::Map;
 
-use crate::storage::Storage;
-use crate::{Definition, Home, Machine, Result, lift};
+use crate::definition::{Disk, DiskKind};
+use crate::storage::{self, Storage};
+use crate::{Definition, Home, Machine, Result};
 
 /// Where the root file system is mounted while the machine runs.
 pub fn place(machine: &Machine) -> PathBuf {
     machine.run().join("bundle/rootfs")
 }
 
-fn with<T>(
-    home: &Home,
-    machine: &Machine,
-    definition: &Definition,
-    act: impl FnOnce(&Storage<'_>) -> Result<T>,
-) -> Result<T> {
-    let images = home.images()?;
-    act(&Storage::open(machine.dir(), &definition.disk, &images)?)
+/// The machine's storage.
+pub fn storage<'a>(machine: &Machine, definition: &Definition, images: &'a Store) -> Result<Storage<'a>> {
+    Storage::open(machine.dir(), &definition.disk, images)
+}
+
+/// The storage of a machine whose definition may be gone or wrong.
+fn any<'a>(dir: &Path, images: &'a Store) -> Result<Storage<'a>> {
+    Storage::open(dir, &Disk::default(), images)
 }
 
 /// Makes it; undone on failure.
 pub fn create(home: &Home, machine: &Machine, definition: &Definition, map: Option<Map>) -> Result<()> {
-    with(home, machine, definition, |storage| storage.create(&definition.image, map))
+    let images = home.images()?;
+    let storage = storage(machine, definition, &images)?;
+    storage.create(&definition.image, map)?;
+    if definition.disk.kind == DiskKind::Disk {
+        return Ok(());
+    }
+    // What else can fail is found by mounting it once.
+    let tried = mount(home, machine, definition, map).and_then(|()| unmount(machine));
+    tried.inspect_err(|_| {
+        let _ = unmount(machine);
+        let _ = storage.remove();
+    })
 }
 
 /// What the image that it was made from says about running it.
-pub fn config(home: &Home, machine: &Machine, definition: &Definition) -> Result<Run> {
-    if let Ok(record) = with(home, machine, definition, |storage| storage.record()) {
-        // The image's name may mean another one by now.
-        return Ok(record.run.unwrap_or_default());
-    }
-    match definition.image.as_str() {
-        host::NAME => Ok(Run::default()),
-        name => Ok(home.images()?.find(name).map_err(lift)?.config.config.unwrap_or_default()),
-    }
+pub fn config(home: &Home, machine: &Machine) -> Result<Run> {
+    Ok(any(machine.dir(), &home.images()?)?.record()?.run.unwrap_or_default())
 }
 
-/// Follows another name of the machine's directory.
-pub fn renamed(home: &Home, old: &Machine, new: &Machine, definition: &Definition) -> Result<()> {
-    with(home, new, definition, |storage| storage.renamed())?;
-    home.images()?.unpin(&old.dir().join(crate::storage::ROOT)).map_err(lift)
+/// Keeps the image's layers for `new`, which `old` is about to be called.
+pub fn renaming(home: &Home, old: &Machine, new: &Machine) -> Result<()> {
+    any(old.dir(), &home.images()?)?.renaming(new.dir())
+}
+
+/// Lets go what was kept for `old`, which is called `new` now.
+pub fn renamed(home: &Home, old: &Machine, new: &Machine) -> Result<()> {
+    any(new.dir(), &home.images()?)?.renamed(old.dir())
 }
 
 /// Mounts it for a container with these ids.
 pub fn mount(home: &Home, machine: &Machine, definition: &Definition, map: Option<Map>) -> Result<()> {
     let place = place(machine);
-    unmount(home, machine)?;
+    unmount(machine)?;
     crate::lock::make_private(&place)?;
-    with(home, machine, definition, |storage| storage.mount(&place, map))
+    storage(machine, definition, &home.images()?)?.mount(&place, map)
 }
 
 /// Unmounts it, if it is mounted.
-pub fn unmount(home: &Home, machine: &Machine) -> Result<()> {
-    with(home, machine, &Definition::default(), |storage| storage.unmount(&place(machine)))
+pub fn unmount(machine: &Machine) -> Result<()> {
+    storage::unmount(&place(machine))
 }
 
 /// Removes it with its snapshots.
 pub fn remove(home: &Home, machine: &Machine) -> Result<()> {
-    unmount(home, machine)?;
-    with(home, machine, &Definition::default(), |storage| storage.remove())
+    unmount(machine)?;
+    any(machine.dir(), &home.images()?)?.remove()
 }
 
 /// Whether it is mounted.

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use locule_netns::error::Kind as NetKind;
 use locule_netns::rate::Rates;
 use locule_netns::record::Owner;
-use locule_netns::{Attachment, Network, Networks};
+use locule_netns::{Attachment, Networks};
 
 use crate::bundle::{self, Names, Wiring};
 use crate::definition::Interface;
@@ -63,6 +63,12 @@ fn attachment(
     if let Some(up) = &interface.up {
         rates.up = up.parse().map_err(lift)?;
     }
+    if let Some(down) = &interface.down_rate {
+        rates.down_min = down.parse().map_err(lift)?;
+    }
+    if let Some(up) = &interface.up_rate {
+        rates.up_min = up.parse().map_err(lift)?;
+    }
     let mut names = interface.names.clone();
     names.extend(definition.hostname.clone());
     Ok(Attachment {
@@ -82,14 +88,7 @@ fn ensure_default(networks: &Networks, wanted: &[Attachment]) -> Result<()> {
     if wanted.iter().all(|attachment| attachment.network != DEFAULT) {
         return Ok(());
     }
-    match networks.definitions().load(DEFAULT) {
-        Err(err) if err.kind() == NetKind::NotFound => {}
-        other => return other.map(drop).map_err(lift),
-    }
-    match networks.create(Network::new(DEFAULT, locule_netns::Kind::Bridge), true) {
-        Err(err) if err.kind() == NetKind::Taken => Ok(()),
-        other => other.map(drop).map_err(lift),
-    }
+    networks.ensure_default().map(drop).map_err(lift)
 }
 
 /// The files of names to bind into the container that is about to be made.
@@ -219,7 +218,7 @@ mod tests {
     use super::*;
 
     fn of(text: &str) -> Result<Vec<Attachment>> {
-        plan(&Definition::parse(text, std::path::Path::new("x")).unwrap())
+        plan(&Definition::parse(text, std::path::Path::new("x"))?)
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! Needs root: `tests/lane cargo test -p locule-machines --test visible`. The control group is a directory with the
 //! kernel's files where its numbers must be known, since the host lane has no memory controller.
+#![allow(missing_docs, clippy::unwrap_used, reason = "a test")]
 
 use std::fs;
 use std::os::unix::process::CommandExt;

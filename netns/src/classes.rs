@@ -68,9 +68,11 @@ impl Classes {
                     .filter(|(subnet, _)| subnet.contains(*start))
                     .max_by_key(|(subnet, _)| subnet.prefix)
                     .map_or(0, |(_, class)| **class);
-                elements.push(Element::leading(map, &[Value::Ip(*start)], &format!("{chain}{class}")));
-                if let Some(next) = borders.get(number + 1) {
-                    elements.push(Element::end(map, &[Value::Ip(*next)]));
+                for map in map {
+                    elements.push(Element::leading(map, &[Value::Ip(*start)], &format!("{chain}{class}")));
+                    if let Some(next) = borders.get(number + 1) {
+                        elements.push(Element::end(map, &[Value::Ip(*next)]));
+                    }
                 }
             }
         }
@@ -89,7 +91,7 @@ mod tests {
         let of_ipv4: Vec<(Vec<u8>, u8)> = classes
             .elements()
             .into_iter()
-            .filter(|element| std::ptr::eq(element.set, &TO4) && !element.end)
+            .filter(|element| std::ptr::eq(element.set, &TO4[0]) && !element.end)
             .map(|element| (element.key, *element.data.unwrap().iter().rfind(|byte| **byte != 0).unwrap()))
             .collect();
         let expect: Vec<([u8; 4], u8)> = vec![

@@ -1,6 +1,6 @@
 //! Places where a test can end the process as `kill -9` would; nothing at all in optimised builds.
 
-/// The names of all points, in the order of an attachment.
+/// The names of all points, in the order of an attachment, a detachment and a change.
 #[cfg(debug_assertions)]
 pub const POINTS: &[&str] = &[
     "claimed",
@@ -9,10 +9,13 @@ pub const POINTS: &[&str] = &[
     "pair",
     "configured",
     "rules",
+    "pool",
+    "class",
     "rates",
     "names",
     "removed-link",
     "removed-rules",
+    "limited",
 ];
 
 /// Ends the process here if LOCULE_NETWORK_FAULT names this point.

@@ -186,7 +186,7 @@ impl Links {
         )
     }
 
-    /// Makes a macvlan or ipvlan (`kind`) in `ns` on top of the link `parent`.
+    /// Makes a macvlan or ipvlan (`kind`) in `ns`, down, on top of the link `parent`.
     pub fn add_upon(
         &mut self,
         link: NewLink<'_>,
@@ -205,7 +205,7 @@ impl Links {
             .u32(NET_NS_FD, ns.as_fd().as_raw_fd() as u32)
             .nest(LINKINFO, info(kind, Some(data)));
         self.socket
-            .call(Request::new(libc::RTM_NEWLINK, CREATE, &ifinfo(0, UP, UP), attrs))
+            .call(Request::new(libc::RTM_NEWLINK, CREATE, &ifinfo(0, 0, 0), attrs))
             .map_err(|errno| Error::sys(errno, format!("making the {kind} {}", link.name)).needs_module(kind))
     }
 

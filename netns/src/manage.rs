@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use crate::claim::{Claimant, Claimed};
 use crate::error::{Error, Result};
+use crate::fault;
 use crate::host;
 use crate::link::Links;
 use crate::network::{Kind, Network, Subnet, free_subnet4, free_subnet6};
@@ -138,6 +139,7 @@ impl Networks {
             }
         }
         self.definitions.write(&network)?;
+        fault::point("limited");
         let mut links = Links::own()?;
         for wired in &on {
             shape::apply(&mut links, wired, total)?;

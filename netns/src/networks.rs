@@ -533,11 +533,11 @@ pub struct Traffic {
 }
 
 impl Networks {
-    /// What all bridged interfaces received and sent, by class.
+    /// What all bridged and routed interfaces received and sent, by class.
     pub fn traffic(&self) -> Result<Vec<Traffic>> {
         let mut all: std::collections::BTreeMap<(String, u32), Traffic> = std::collections::BTreeMap::new();
         let Ok(mut nft) = Nft::open() else { return Ok(Vec::new()) };
-        for set in schema::SENT.iter().chain(&schema::RECEIVED) {
+        for set in schema::counters() {
             let (class, received) = (wire::class_of(set), set.name.starts_with("received"));
             for held in nft.list(set)? {
                 let host = held.element.interface();

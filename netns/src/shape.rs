@@ -14,6 +14,7 @@ use nix::errno::Errno;
 
 use crate::address::digest;
 use crate::error::{Error, Result};
+use crate::fault;
 use crate::link::{Link, Links, NewLink};
 use crate::nft::schema::END;
 use crate::rate::{Rate, Total, Way};
@@ -200,6 +201,7 @@ fn pooled(links: &mut Links, link: &Link, wired: &Wired, way: Way, total: Rate, 
         .socket()
         .call(class(to, ALL, number, rate, ceiling, small(turn)))
         .map_err(|errno| Error::sys(errno, doing("its class")).needs_module("sch_htb"))?;
+    fault::point("class");
     let program = program(number)?;
     gate(links, link)?;
     links.socket().call(lead(link.index, way, to, &program)).map_err(|errno| {
@@ -276,6 +278,7 @@ fn ensure_pool(links: &mut Links, network: &str, way: Way, total: Rate, mtu: u32
     if links.find(&name)?.is_none() {
         links.add_ifb(NewLink { name: &name, mac: None, mtu: Some(mtu) }, 1000)?;
     }
+    fault::point("pool");
     let to = links.need(&name)?.index;
     forgive(links.socket().call(htb(to)), &[Errno::EEXIST])
         .map_err(|errno| Error::sys(errno, doing("its queue")).needs_module("sch_htb"))?;

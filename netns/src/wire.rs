@@ -7,7 +7,7 @@ use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
-use crate::address::Cidr;
+use crate::address::{Cidr, digest};
 use crate::error::{Error, Result};
 use crate::fault;
 use crate::host;
@@ -17,7 +17,7 @@ use crate::nft::Nft;
 use crate::nft::element::{Element, Value};
 use crate::nft::schema::{
     LOOPS, PUBLISHED4, PUBLISHED4_ANY, PUBLISHED6, PUBLISHED6_ANY, RECEIVED, ROUTED, SELVES4, SELVES6,
-    SENDERS4, SENDERS6, SENT, Set, UNGUARDED, WALLED, WALLED_PORTS,
+    SENDERS4, SENDERS6, SENT, Set, UNGUARDED, WALLED, WALLED_PORTS, of_pair,
 };
 use crate::record::{Record, Wired};
 use crate::shape;
@@ -86,8 +86,13 @@ impl Wiring<'_> {
                 // An ipvlan has its parent's hardware address.
                 let mac = wired.mac.filter(|_| network.kind == Kind::Macvlan);
                 let mode = network.mode_number().unwrap_or_default();
-                let inner = NewLink { mac, ..inner };
+                // Under a name that the host has not: the kernel looks for the given one on this side, too.
+                let name = temporary(wired);
+                let inner = NewLink { mac, name: &name, ..inner };
                 self.links.add_upon(inner, network.kind.word(), mode, parent.index, namespace)?;
+                let mut inside = Links::within(namespace, self.home)?;
+                let index = inside.need(&name)?.index;
+                inside.rename(index, &wired.interface)?;
             }
             Kind::Device => {
                 let link = self.links.need(&wired.host)?;
@@ -260,6 +265,9 @@ impl Wiring<'_> {
 
     fn take_out(&self, wired: &Wired, namespace: &File) -> Result<()> {
         let mut links = Links::within(namespace, self.home)?;
+        if wired.kind != Kind::Device {
+            links.remove(&temporary(wired))?;
+        }
         let Some(link) = links.find(&wired.interface)? else { return Ok(()) };
         if wired.kind != Kind::Device {
             return links.remove(&wired.interface).map(drop);
@@ -269,6 +277,11 @@ impl Wiring<'_> {
             err.context(format!("giving {} back to the host as {}", wired.interface, wired.host))
         })
     }
+}
+
+/// What a macvlan or ipvlan is called until it has the name that it shall have in the container.
+fn temporary(wired: &Wired) -> String {
+    format!("lct-{:011x}", digest(&[&wired.network, &wired.interface]) >> 20)
 }
 
 /// Whether br_netfilter is at work, as Docker and Kubernetes have it: a frame whose destination NAT changed then
@@ -283,8 +296,12 @@ fn frames_are_filtered() -> bool {
 pub fn elements(wired: &Wired) -> Vec<Element> {
     let mut elements = Vec::new();
     let name = Value::Ifname(&wired.host);
-    let bridged = wired.kind == Kind::Bridge;
-    if wired.kind == Kind::Routed {
+    let (bridged, routed) = (wired.kind == Kind::Bridge, wired.kind == Kind::Routed);
+    if !bridged && !routed {
+        // Published ports of a CNI network are its plugins' affair.
+        return elements;
+    }
+    if routed {
         elements.push(Element::new(&ROUTED, std::slice::from_ref(&name)));
         elements.push(Element::new(&LOOPS, &[name.clone(), name.clone()]));
         if wired.firewall {
@@ -306,11 +323,10 @@ pub fn elements(wired: &Wired) -> Vec<Element> {
     if bridged && !wired.guard {
         elements.push(Element::new(&UNGUARDED, std::slice::from_ref(&name)));
     }
-    if bridged {
-        // `classes` is at most as many as there are sets.
-        for set in SENT.iter().chain(&RECEIVED).filter(|set| class_of(set) < wired.classes) {
-            elements.push(Element::new(set, std::slice::from_ref(&name)));
-        }
+    // `classes` is at most as many as there are sets.
+    let sets = SENT.iter().chain(&RECEIVED).map(|pair| of_pair(pair, routed));
+    for set in sets.filter(|set| class_of(set) < wired.classes) {
+        elements.push(Element::new(set, std::slice::from_ref(&name)));
     }
     if !wired.ports.is_empty() {
         for address in &wired.addresses {

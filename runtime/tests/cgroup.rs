@@ -67,11 +67,12 @@ impl Lane {
 impl Drop for Lane {
     fn drop(&mut self) {
         let _ = std::fs::write(self.mount.join("cgroup.kill"), "1");
-        let record = Record { manager: Manager::Cgroupfs, path: PathBuf::from("/"), unit: None };
+        let record =
+            Record { manager: Manager::Cgroupfs, path: PathBuf::from("/"), unit: None, identity: None };
         if let Ok(Some(all)) = Cgroup::open(&self.mount, &record) {
             for path in walk(&self.mount) {
                 let inner = Path::new("/").join(path.strip_prefix(&self.mount).unwrap());
-                let record = Record { manager: Manager::Cgroupfs, path: inner, unit: None };
+                let record = Record { manager: Manager::Cgroupfs, path: inner, unit: None, identity: None };
                 if let Ok(Some(one)) = Cgroup::open(&self.mount, &record) {
                     let _ = one.remove(true, LIMIT);
                 }
@@ -498,7 +499,8 @@ fn a_record_finds_the_cgroup_again() {
         let workload = lane.spawn(&cgroup, "");
         let again = Cgroup::open(&lane.mount, &record).unwrap().unwrap();
         assert_eq!(again.pids(false).unwrap(), [workload.pid()]);
-        let disabled = Record { manager: Manager::Disabled, path: PathBuf::from("/"), unit: None };
+        let disabled =
+            Record { manager: Manager::Disabled, path: PathBuf::from("/"), unit: None, identity: None };
         assert!(Cgroup::open(&lane.mount, &disabled).unwrap().is_none());
     });
 }
@@ -546,6 +548,7 @@ fn exec_follows_an_init_that_moved() {
             manager: Manager::Cgroupfs,
             path: Path::new("/").join(lane.mount.strip_prefix(cgroup::MOUNT).unwrap()).join("moved"),
             unit: None,
+            identity: None,
         };
         let cgroup = Cgroup::open(Path::new(cgroup::MOUNT), &record).unwrap().unwrap();
         std::fs::write(lane.path("/moved/init.scope", "cgroup.procs"), workload.pid().to_string()).unwrap();

@@ -121,7 +121,7 @@ fn of_machines(globals: &Globals, matches: &ArgMatches, out: &mut Out) -> Result
     let filter = Filter::read(matches.get_many::<String>("filter").into_iter().flatten())?;
     let mut reader = Reader::new(globals.home()?.run(), since.is_some() || once)?;
     loop {
-        while let Some(event) = reader.next()? {
+        while let Some(event) = reader.next_event()? {
             let wanted =
                 since.is_none_or(|since| event.time.as_str() >= since.as_str()) && filter.fits(&event);
             match (wanted, json) {

@@ -58,6 +58,35 @@ fn debians_plugins_wire_check_and_unwire() {
     assert_eq!(lab.remains(), "");
 }
 
+#[test]
+fn debians_plugins_take_ports_and_limits() {
+    let (lab, outside) = Lab::with_outside();
+    let mut list = debian(&lab);
+    let plugins = list["plugins"].as_array_mut().unwrap();
+    plugins.push(json!({"type": "portmap", "snat": true, "capabilities": {"portMappings": true}}));
+    plugins.push(json!({"type": "bandwidth", "capabilities": {"bandwidth": true}}));
+    let path = conflist(&lab, "deb.conflist", &list);
+    lab.network(&format!("create --cni {path} deb"));
+    let one = lab.container("deb", "one", "-p 8080:80 -p 5353:53/udp --down 10mbit --up 20mbit");
+    for (protocol, port, inner) in [("tcp", 8080, 80), ("udp", 5353, 53)] {
+        let service = one.space.serve(protocol, inner);
+        assert!(outside.ask(protocol, HOST, port, PATIENCE).is_some(), "{protocol}");
+        service.asked_by();
+    }
+    lab.network("disconnect deb one");
+    assert_eq!(lab.host.sh("iptables-save | grep -c 'dport 8080' || true").trim(), "0");
+    // Debian's portmap fails its own CHECK where there are ports and no IPv6.
+    let _two = lab.container("deb", "two", "--down 10mbit --up 20mbit");
+    let disciplines = lab.host.sh("tc qdisc show");
+    assert!(disciplines.contains("rate 10Mbit") && disciplines.contains("rate 20Mbit"), "{disciplines}");
+    lab.network("check two");
+    lab.network("disconnect deb two");
+    let left = lab.host.sh("tc qdisc show");
+    assert!(!left.contains("tbf"), "{left}");
+    lab.network("rm deb");
+    assert_eq!(lab.remains(), "");
+}
+
 /// A plugin that writes each call to a file and answers as it should.
 const SCRIBE: &str = r#"#!/bin/sh
 config=$(cat)

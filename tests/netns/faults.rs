@@ -6,7 +6,7 @@ use crate::lab::{HOST, Lab, PATIENCE, Space, reaches};
 
 /// Every point of an attachment, then of a detachment, at which a call can be killed.
 const CONNECTING: &[&str] =
-    &["claimed", "recorded", "bridge", "pair", "configured", "rules", "rates", "names"];
+    &["claimed", "recorded", "bridge", "pair", "configured", "rules", "pool", "class", "rates", "names"];
 const DISCONNECTING: &[&str] = &["removed-link", "removed-rules"];
 const OPTIONS: &str = "-p 8080:80 --up 10mbit --down 10mbit --firewall";
 /// Limits of both sorts: an own queue one way, a part of the network's rate the other.
@@ -186,6 +186,33 @@ fn many_at_once_get_different_addresses() {
     addresses.dedup();
     assert_eq!(addresses.len(), 16);
     reaches(&all[0].space, &all[15].space, &[&all[15].ip]);
+}
+
+#[test]
+fn a_killed_change_is_finished_by_gc() {
+    let lab = Lab::new();
+    lab.network("create web");
+    let one = lab.container("web", "one", "--up 10mbit");
+    let state = || {
+        lab.host.sh(
+            "tc qdisc show; for d in $(ip -o link | grep -o 'lcu-[0-9a-f]*'); do tc class show dev $d; done",
+        )
+    };
+    for point in ["limited", "pool", "class"] {
+        killed(&lab, "set --up 50mbit web", point);
+        lab.network("gc");
+        let now = state();
+        assert!(
+            now.contains("ceil 10Mbit") && now.contains("rate 50Mbit") && !now.contains("tbf"),
+            "{point}: {now}"
+        );
+        lab.network("set --up none web");
+        assert!(state().contains("tbf") && !state().contains("htb"), "{point}: {}", state());
+    }
+    drop(one);
+    lab.network("gc");
+    lab.network("rm web");
+    assert_eq!(lab.remains(), "");
 }
 
 #[test]

@@ -134,6 +134,8 @@ fn the_same_frames_take_over_where_nobody_guards() {
     let evil = lab.container("web", "evil", "");
     reaches(&one.space, &two.space, &[&two.ip, &two.ip6]);
     let (own, victim) = (mac(&evil), mac(&two));
+    // The victim keeps silent: else the bridge learns at once where it really is.
+    two.space.sh("ip link set eth0 down");
     evil.space
         .sh(&format!("python3 {FORGE} send {own} {} {} {victim} {} {}", evil.ip, evil.ip6, two.ip, two.ip6));
     let neighbours = one.space.sh(&format!("ip neigh show {}; ip neigh show {}", two.ip, two.ip6));

@@ -51,6 +51,8 @@ fn routed_containers_publish_ports() {
 #[test]
 fn macvlan_is_on_the_hosts_network() {
     let (lab, outside) = Lab::with_outside();
+    // As most hosts have one.
+    lab.host.sh("ip link add eth0 type ifb");
     lab.network("create --kind macvlan --parent up0 --subnet 192.0.2.0/24 --gateway 192.0.2.2 --range 192.0.2.100-192.0.2.110 lan");
     let one = lab.container("lan", "one", "--mac 02:00:00:00:00:07");
     let two = lab.container("lan", "two", "");

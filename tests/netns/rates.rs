@@ -115,6 +115,27 @@ fn contest(flows: [(&Space, &Space, &str); 2], enough: u64) -> [u64; 2] {
 }
 
 #[test]
+fn bytes_of_routed_containers_are_counted_by_class() {
+    let (lab, outside) = Lab::with_outside();
+    lab.network("create --kind routed --parent up0 --subnet 192.0.2.64/28 --subnet 2001:db8::40/124 routed");
+    std::fs::write(lab.dir.join("networks/.classes.json"), r#"{"192.0.2.0/24": 1, "2001:db8::/64": 2}"#)
+        .unwrap();
+    let one = lab.container("routed", "one", "");
+    speed(&one.space, &outside, crate::lab::OUTSIDE);
+    speed(&outside, &one.space, &one.ip6);
+    let shown = lab.show("routed");
+    let traffic = shown["containers"][0]["traffic"].as_array().unwrap().clone();
+    let of = |class: u64, way: &str| {
+        traffic.iter().find(|entry| entry["class"] == class).map_or(0, |entry| entry[way].as_u64().unwrap())
+    };
+    assert!(of(1, "sent") > SENT && of(1, "received") < SENT / 4, "{traffic:?}");
+    assert!(of(2, "received") > SENT && of(2, "sent") < SENT / 4, "{traffic:?}");
+    lab.network("disconnect routed one");
+    lab.network("rm routed");
+    assert_eq!(lab.remains(), "");
+}
+
+#[test]
 fn guarantees_decide_when_all_want_more() {
     let lab = Lab::new();
     lab.network("create --subnet 10.9.0.0/24 --up 20mbit --down 20mbit web");

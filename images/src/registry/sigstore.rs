@@ -51,9 +51,17 @@ enum Identity {
     MatchExact,
     MatchRepoDigestOrExact,
     MatchRepository,
-    ExactReference { docker_reference: String },
-    ExactRepository { docker_repository: String },
-    RemapIdentity { prefix: String, signed_prefix: String },
+    ExactReference {
+        docker_reference: String,
+    },
+    ExactRepository {
+        docker_repository: String,
+    },
+    #[serde(rename = "remapIdentity")]
+    Remap {
+        prefix: String,
+        signed_prefix: String,
+    },
 }
 
 impl Rule {
@@ -144,7 +152,7 @@ impl Rule {
             Identity::ExactRepository { docker_repository } => {
                 docker_repository.parse::<Reference>().is_ok_and(|wanted| same_repository(signed, &wanted))
             }
-            Identity::RemapIdentity { prefix, signed_prefix } => {
+            Identity::Remap { prefix, signed_prefix } => {
                 let text = wanted.to_string();
                 let rest = text
                     .strip_prefix(prefix.as_str())

@@ -83,7 +83,7 @@ impl Checks {
             Some(running) if running.until <= now => {
                 // First what runs inside, whose end ends the rest; what does not is killed the next time.
                 let inside = std::fs::read_to_string(&running.pid_file).ok();
-                let inside = inside.and_then(|text| text.trim().parse().ok()).and_then(|pid| open(pid));
+                let inside = inside.and_then(|text| text.trim().parse().ok()).and_then(open);
                 match inside.filter(|_| !running.late) {
                     Some(pidfd) => drop(pidfd_signal(&pidfd, libc::SIGKILL)),
                     None => drop(open(running.pid).map(|pidfd| pidfd_signal(&pidfd, libc::SIGKILL))),

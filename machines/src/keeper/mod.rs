@@ -32,14 +32,14 @@ pub mod unit;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
-use locule_runtime::Status;
 use locule_runtime::sys::clone::{Exit, pidfd_exit, pidfd_open};
 use locule_runtime::sys::{process, socket};
 use locule_runtime::time::rfc3339;
+use locule_runtime::{Status, cgroup};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -201,6 +201,11 @@ fn prepare(machine: &Machine) -> Result<()> {
 /// The cgroup of a machine that this process starts.
 fn cgroup_path(machine: &Machine) -> String {
     unit::payload(machine).to_string_lossy().into_owned()
+}
+
+/// The directory of a cgroup.
+fn group(path: &Path) -> PathBuf {
+    Path::new(cgroup::MOUNT).join(path.strip_prefix("/").unwrap_or(path))
 }
 
 /// The lock that a keeper holds; the kernel lets go of it, however the keeper ends.

@@ -20,7 +20,7 @@ pub const DIR: &str = "notify";
 /// The socket in it.
 pub const NAME: &str = "notify.sock";
 /// Where the directory is inside; `NOTIFY_SOCKET` names the socket in it.
-pub const PLACE: &str = "/run/host/notify.d";
+pub const PLACE: &str = "/run/notify";
 /// systemd's own limit (`NOTIFY_BUFFER_MAX`).
 pub const LONGEST: usize = 4096;
 

@@ -89,19 +89,20 @@ fn make(home: &Home, machine: &Machine, master: &mut Option<OwnedFd>) -> Result<
     let _ = std::fs::remove_file(&console);
     let listener = listen_stream(machine.run()).map_err(naming)?;
     let notify = notify::prepare(machine.run())?;
-    let wishes = Wishes {
-        cgroup: super::cgroup_path(machine),
-        console_socket: Some(console.clone()),
-        mounts: vec![Mount {
-            destination: notify::PLACE.into(),
-            kind: Some("bind".into()),
-            source: Some(notify),
-            options: ["bind", "ro", "nosuid", "nodev", "noexec"].map(str::to_owned).to_vec(),
-            ..Mount::default()
-        }],
-        env: vec![notify::variable()],
-    };
     let definition = machine.definition()?;
+    let cgroup = super::cgroup_path(machine);
+    if life::container(home, machine)?.is_some() {
+        life::clean(home, machine)?;
+    }
+    let mounts = vec![Mount {
+        destination: notify::PLACE.into(),
+        kind: Some("bind".into()),
+        source: Some(notify),
+        options: ["bind", "ro", "nosuid", "nodev", "noexec"].map(str::to_owned).to_vec(),
+        ..Mount::default()
+    }];
+    let env = vec![notify::variable()];
+    let wishes = Wishes { cgroup, console_socket: Some(console.clone()), mounts, env };
     let Prepared { request, stop_signal, .. } =
         life::prepare(home, machine, &definition, wishes, seal::ensure()?).map_err(naming)?;
     let terminal = request.console_socket.is_some();

@@ -15,7 +15,7 @@ use locule_runtime::sys::clone::{self, Cloned, Exit, clone3, pidfd_open, pidfd_s
 use locule_runtime::sys::fs::openat2;
 use locule_runtime::sys::{process, socket};
 use locule_runtime::time::rfc3339;
-use locule_runtime::{Status, Store, cgroup};
+use locule_runtime::{Status, Store};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, Flock, OFlag};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -28,7 +28,7 @@ use super::protocol::{self, LONGEST, inner, packet};
 use super::record::{self, EXIT, Ended, Health, Keeper, Phase};
 use super::ring::Ring;
 use super::starter::{self, Answer, Started};
-use super::{child, jail, unit};
+use super::{child, group, jail, unit};
 use crate::definition::{BootStart, Ready, RestartPolicy};
 use crate::visible::View;
 use crate::{Context, Definition, Error, Home, Kind, Machine, Result, boot, events, life};
@@ -136,7 +136,7 @@ pub fn keep(home: &Home, machine: &Machine, report: Option<OwnedFd>) -> Result<i
         init: None,
         ending: None,
         health: None,
-        view: View::new(&run.join(life::VIEW)).map_err(|err| trouble(&err.to_string())).ok(),
+        view: None,
         stopping: None,
         asked: false,
         unhealthy: false,
@@ -149,6 +149,11 @@ pub fn keep(home: &Home, machine: &Machine, report: Option<OwnedFd>) -> Result<i
     };
     supervisor.record.write(run)?;
     supervisor.make_attendant()?;
+    if supervisor.definition.visible != Some(false) {
+        // What it has to say against this host it says once.
+        supervisor.view = View::new(&run.join(life::VIEW)).map_err(|err| trouble(&err.to_string())).ok();
+        locule_runtime::warn::take().iter().for_each(|warning| trouble(warning));
+    }
     // A child that makes a machine is executed, and has root's capabilities again by that.
     caps::keep_kill_alone()?;
     supervisor.watchdog = supervisor.manager.as_ref().and_then(|it| it.watchdog).map(|_| Instant::now());
@@ -364,11 +369,6 @@ impl Supervisor<'_> {
                 manager.store(super::store::TERMINAL, master.as_fd());
             }
         }
-        if let (Some(view), Some(group)) = (&mut self.view, &init.cgroup)
-            && let Err(err) = view.begin(&place(group))
-        {
-            trouble(&err.to_string());
-        }
         self.init = Some(init);
         if self.definition.boot.start == BootStart::Last
             && let Err(err) = boot::remember(self.machine, true)
@@ -376,6 +376,7 @@ impl Supervisor<'_> {
             trouble(&err.to_string());
         }
         self.introduce();
+        self.open_view();
         self.health =
             self.definition.health.as_ref().filter(|health| !health.command.is_empty()).map(Checks::new);
         self.record.health = self.health.as_ref().map(|_| Health::Starting);
@@ -396,6 +397,17 @@ impl Supervisor<'_> {
             // Asked while it was started.
             Some(_) => self.stop(),
             None => Ok(()),
+        }
+    }
+
+    /// Serves the machine's numbers; without that it sees those of its start.
+    fn open_view(&mut self) {
+        let group = self.init.as_ref().and_then(|init| init.cgroup.as_deref()).map(group);
+        if let (Some(view), Some(group)) = (&mut self.view, group)
+            && let Err(err) = view.begin(&group)
+        {
+            trouble(&err.to_string());
+            self.view = None;
         }
     }
 
@@ -592,7 +604,7 @@ impl Supervisor<'_> {
         let at = Instant::now() + timeout;
         // A frozen machine hears nothing.
         if let Some(path) = &init.cgroup {
-            let _ = std::fs::write(place(path).join("cgroup.freeze"), "0");
+            let _ = std::fs::write(group(path).join("cgroup.freeze"), "0");
         }
         let _ = pidfd_signal(&init.pidfd, init.stop_signal);
         self.stopping = Some(Some(at));
@@ -600,7 +612,7 @@ impl Supervisor<'_> {
 
     fn kill(&mut self) {
         let Some(init) = &self.init else { return };
-        let whole = init.cgroup.as_ref().map(|path| std::fs::write(place(path).join("cgroup.kill"), "1"));
+        let whole = init.cgroup.as_ref().map(|path| std::fs::write(group(path).join("cgroup.kill"), "1"));
         if !matches!(whole, Some(Ok(()))) {
             let _ = pidfd_signal(&init.pidfd, libc::SIGKILL);
         }
@@ -761,13 +773,9 @@ fn pause(first: Duration, count: u32) -> Duration {
     first.saturating_mul(1u32.checked_shl(count.min(20)).unwrap_or(u32::MAX)).min(LONGEST_PAUSE.max(first))
 }
 
-fn place(path: &Path) -> PathBuf {
-    Path::new(cgroup::MOUNT).join(path.strip_prefix("/").unwrap_or(path))
-}
-
 /// Whether the kernel killed a process of the cgroup for lack of memory.
 fn killed_for_memory(path: &Path) -> bool {
-    let text = std::fs::read_to_string(place(path).join("memory.events")).unwrap_or_default();
+    let text = std::fs::read_to_string(group(path).join("memory.events")).unwrap_or_default();
     text.lines().any(|line| line.strip_prefix("oom_kill ").is_some_and(|count| count != "0"))
 }
 

@@ -49,7 +49,7 @@ fn one(root: &mut Table, resolved: &Entry, change: &Change) -> Result<()> {
                 let is = |table: &Table, key: &str| {
                     table.get(key).and_then(Item::as_str).map(Into::into).as_ref() == Some(&spelled)
                 };
-                list.retain(|table| !is(table, element(name)) && !(name == "device" && is(table, "path")));
+                list.retain(|table| !is(table, element(name)));
                 if list.len() == before {
                     return Err(Error::invalid(format!("{name}: {gone} is not in it")));
                 }

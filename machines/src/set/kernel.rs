@@ -22,10 +22,8 @@ pub enum Step {
     Network {
         /// Its name inside.
         interface: String,
-        /// Towards the machine; `None` leaves it.
-        down: Option<Rate>,
-        /// From it.
-        up: Option<Rate>,
+        /// Ceilings and guarantees; `None` leaves one.
+        rates: Wish,
         /// Whether nobody reaches it unasked.
         firewall: Option<bool>,
     },
@@ -36,6 +34,37 @@ pub enum Step {
         /// Soft and hard.
         limit: (u64, u64),
     },
+}
+
+/// What of an interface's rates is changed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Wish {
+    /// Ceiling towards the machine.
+    pub down: Option<Rate>,
+    /// Ceiling from it.
+    pub up: Option<Rate>,
+    /// Guarantee towards it.
+    pub down_min: Option<Rate>,
+    /// Guarantee from it.
+    pub up_min: Option<Rate>,
+}
+
+impl Wish {
+    /// All of `rates`.
+    fn all(rates: Rates) -> Wish {
+        let Rates { down, up, down_min, up_min } = rates;
+        Wish { down: Some(down), up: Some(up), down_min: Some(down_min), up_min: Some(up_min) }
+    }
+
+    /// `rates` with what is changed.
+    fn over(self, rates: Rates) -> Rates {
+        Rates {
+            down: self.down.unwrap_or(rates.down),
+            up: self.up.unwrap_or(rates.up),
+            down_min: self.down_min.unwrap_or(rates.down_min),
+            up_min: self.up_min.unwrap_or(rates.up_min),
+        }
+    }
 }
 
 /// A machine that runs.
@@ -185,7 +214,7 @@ impl<'a> Running<'a> {
     fn take(&self, step: &Step) -> Result<Option<Step>> {
         match step {
             Step::File(limit) => self.write(limit),
-            Step::Network { interface, down, up, firewall } => self.connect(interface, *down, *up, *firewall),
+            Step::Network { interface, rates, firewall } => self.connect(interface, *rates, *firewall),
             Step::Ulimit { name, limit } => self.limit(name, *limit),
         }
     }
@@ -217,13 +246,7 @@ impl<'a> Running<'a> {
             .hint("nothing was changed; does another program manage this cgroup?"))
     }
 
-    fn connect(
-        &self,
-        interface: &str,
-        down: Option<Rate>,
-        up: Option<Rate>,
-        firewall: Option<bool>,
-    ) -> Result<Option<Step>> {
+    fn connect(&self, interface: &str, wish: Wish, firewall: Option<bool>) -> Result<Option<Step>> {
         let networks = self.home.networks()?;
         let name = self.machine.name();
         let find = || -> Result<Option<locule_netns::Wired>> {
@@ -233,11 +256,7 @@ impl<'a> Running<'a> {
         };
         // An interface that is not there yet comes with the next start.
         let Some(before) = find()? else { return Ok(None) };
-        let rates = Rates {
-            down: down.unwrap_or(before.rates.down),
-            up: up.unwrap_or(before.rates.up),
-            ..before.rates
-        };
+        let rates = wish.over(before.rates);
         let firewall = firewall.unwrap_or(before.firewall);
         if rates == before.rates && firewall == before.firewall {
             return Ok(None);
@@ -250,8 +269,7 @@ impl<'a> Running<'a> {
         }
         Ok(Some(Step::Network {
             interface: interface.to_owned(),
-            down: Some(before.rates.down),
-            up: Some(before.rates.up),
+            rates: Wish::all(before.rates),
             firewall: Some(before.firewall),
         }))
     }
@@ -302,7 +320,8 @@ fn networks(new: &Definition, keys: &[String]) -> Result<Vec<Step>> {
     let mut steps: Vec<Step> = Vec::new();
     for key in keys {
         let mut names = key.split('.').rev();
-        let (Some(field @ ("down" | "up" | "firewall")), true) = (names.next(), key.starts_with("network."))
+        let (Some(field @ ("down" | "up" | "down-rate" | "up-rate" | "firewall")), true) =
+            (names.next(), key.starts_with("network."))
         else {
             continue;
         };
@@ -316,13 +335,15 @@ fn networks(new: &Definition, keys: &[String]) -> Result<Vec<Step>> {
             .iter()
             .position(|step| matches!(step, Step::Network { interface, .. } if interface == name));
         let at = at.unwrap_or_else(|| {
-            steps.push(Step::Network { interface: name.to_owned(), down: None, up: None, firewall: None });
+            steps.push(Step::Network { interface: name.to_owned(), rates: Wish::default(), firewall: None });
             steps.len() - 1
         });
-        if let Step::Network { down, up, firewall, .. } = &mut steps[at] {
+        if let Step::Network { rates, firewall, .. } = &mut steps[at] {
             match field {
-                "down" => *down = Some(rate(&interface.down)?),
-                "up" => *up = Some(rate(&interface.up)?),
+                "down" => rates.down = Some(rate(&interface.down)?),
+                "up" => rates.up = Some(rate(&interface.up)?),
+                "down-rate" => rates.down_min = Some(rate(&interface.down_rate)?),
+                "up-rate" => rates.up_min = Some(rate(&interface.up_rate)?),
                 _ => *firewall = Some(interface.firewall),
             }
         }
@@ -371,11 +392,10 @@ mod tests {
             [
                 Step::Network {
                     interface: "eth0".into(),
-                    down: Some(Rate(0)),
-                    up: Some(Rate(8_000_000)),
+                    rates: Wish { down: Some(Rate(0)), up: Some(Rate(8_000_000)), ..Wish::default() },
                     firewall: None
                 },
-                Step::Network { interface: "eth1".into(), down: None, up: None, firewall: Some(false) },
+                Step::Network { interface: "eth1".into(), rates: Wish::default(), firewall: Some(false) },
             ]
         );
     }

@@ -10,7 +10,10 @@ pub mod pending;
 pub mod show;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use locule_runtime::sys::clone::{pidfd_open, pidfd_signal};
+use nix::errno::Errno;
 
 pub use change::{Act, Change, Target};
 use kernel::Running;
@@ -18,6 +21,8 @@ use kernel::Running;
 use crate::definition::keys::{Holds, KEYS, Key};
 use crate::definition::tree::{Entry, Value};
 use crate::definition::{FILE, Profiles};
+use crate::keeper::record::Keeper;
+use crate::storage::Storage;
 use crate::{Context, Definition, Error, Home, Kind, Machine, Result};
 
 /// What is changed.
@@ -120,6 +125,10 @@ pub fn set(
         }
         _ => {}
     }
+    // What refuses most comes first; a disk of an older size is none that a failure later has to bring back.
+    if now.iter().any(|key| key == "disk.size") {
+        crate::root::storage(machine, &definition, &home.images()?)?.limit().map_err(act)?;
+    }
     if let Some(running) = &running {
         let steps = running.steps(&definition, &now).map_err(act)?;
         if scope == Scope::Both {
@@ -131,17 +140,60 @@ pub fn set(
             crate::visible::refresh_static(&view, &definition)?;
         }
     }
-    if scope == Scope::Both && new_text != text {
-        let written = crate::file::write_whole(&path, new_text.as_bytes());
-        if let (Err(err), Some(running)) = (written, &running) {
-            // The machine must not have what its definition has not.
-            let before = Definition::resolve(&text, &path, profiles)?;
-            let steps = running.steps(&before, &now)?;
-            running.apply(&steps)?;
-            return Err(err);
+    // Last, as a disk cannot be made smaller again; also of a machine that does not run.
+    if let Some(size) = definition.disk.size
+        && changed.iter().any(|changed| changed.key == "disk.size")
+    {
+        let resized = home
+            .images()
+            .and_then(|images| Storage::open(machine.dir(), &definition.disk, &images)?.resize(size));
+        if let Err(err) = resized {
+            put_back(running.as_ref(), &text, &path, profiles, &now)?;
+            return Err(act(err.context("disk.size")));
         }
     }
+    if scope == Scope::Both && new_text != text {
+        if let Err(err) = crate::file::write_whole(&path, new_text.as_bytes()) {
+            // The machine must not have what its definition has not.
+            put_back(running.as_ref(), &text, &path, profiles, &now)?;
+            return Err(err);
+        }
+        if changed.iter().any(|changed| changed.key.starts_with("restart.")) {
+            reload(machine)?;
+        }
+    }
+    if !changed.is_empty() {
+        let keys: Vec<_> = changed.iter().map(|changed| changed.key.as_str()).collect();
+        crate::events::tell(home.run(), machine.name(), "set", &[("keys", keys.join(","))]);
+    }
     Ok(changed)
+}
+
+/// Gives the running machine what the definition says that is still in force.
+fn put_back(
+    running: Option<&Running<'_>>,
+    text: &str,
+    path: &Path,
+    profiles: &Profiles,
+    keys: &[String],
+) -> Result<()> {
+    let Some(running) = running else { return Ok(()) };
+    let before = Definition::resolve(text, path, profiles)?;
+    running.apply(&running.steps(&before, keys)?)
+}
+
+/// Has the keeper read the definition again, which it remembers.
+fn reload(machine: &Machine) -> Result<()> {
+    let Some(keeper) = Keeper::living(machine) else { return Ok(()) };
+    let Ok(pidfd) = pidfd_open(keeper.keeper.pid) else { return Ok(()) };
+    // Only now is the number pinned.
+    if !keeper.keeper.alive() {
+        return Ok(());
+    }
+    match pidfd_signal(&pidfd, libc::SIGHUP) {
+        Ok(()) | Err(Errno::ESRCH) => Ok(()),
+        Err(errno) => Err(errno).doing(|| format!("telling the keeper of machine {}", machine.name())),
+    }
 }
 
 fn holds(path: &str) -> Option<Holds> {
@@ -173,6 +225,7 @@ fn changed(old: &Entry, new: &Entry, runs: bool) -> Vec<Changed> {
 /// Whether taking `path` away leaves the running machine with its value.
 fn cannot_be_lifted(path: &str) -> bool {
     path.starts_with("ulimit.")
+        || path == "disk.size"
         || path.strip_prefix("cgroup.unified.").is_some_and(|file| crate::limits::unlimited(file).is_none())
 }
 

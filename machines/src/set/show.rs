@@ -118,7 +118,8 @@ fn effective(
     paths.sort();
     paths.dedup();
     for path in paths {
-        let Some(file) = limits::files_of(&path).into_iter().next() else { continue };
+        let files: Vec<String> = limits::files_of(&path);
+        let Some(file) = files.into_iter().next() else { continue };
         let Ok(text) = running.read(&file) else { continue };
         let limit = wanted.iter().find(|limit| limit.file == file);
         let value = limit.map_or_else(

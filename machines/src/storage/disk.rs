@@ -179,11 +179,17 @@ impl Disk {
         mount::attach(&live.mount, &place).doing(doing)
     }
 
+    /// The size of the device.
+    pub fn size(&self) -> Result<u64> {
+        let meta = fs::metadata(&self.path).doing(|| format!("looking at {}", self.path.display()))?;
+        Ok(meta.len())
+    }
+
     /// Makes it larger, mounted or not.
     pub fn grow(&self, size: Size) -> Result<()> {
         let size = size.0.next_multiple_of(ALIGN);
         let doing = || format!("growing {} to {}", self.path.display(), Size(size));
-        let now = fs::metadata(&self.path).doing(doing)?.len();
+        let now = self.size()?;
         if size < now {
             return Err(Error::unsupported(format!(
                 "shrinking {} from {} to {}: ext4 cannot become smaller while it is mounted",

@@ -174,41 +174,49 @@ impl<'a> Storage<'a> {
                 project::limit(&self.dir, open_dir(&self.root)?, record.project, &self.disk)?;
                 overlay::mount(&self.root, self.images, &record.image, record.layers.as_deref(), target, map)
             }
-            DiskKind::Disk => disk::Disk::new(&self.root).mount(target, map),
+            DiskKind::Disk => {
+                let disk = disk::Disk::new(&self.root);
+                // It was saved before it grew, or `set` while it was closed.
+                if let Some(size) = self.disk.size
+                    && disk.size()? < size.0
+                {
+                    disk.grow(size)?;
+                }
+                disk.mount(target, map)
+            }
         }
     }
 
     /// Unmounts it from `target`, if it is mounted there.
     pub fn unmount(&self, target: &Path) -> Result<()> {
-        // As often as something is mounted there: a mount that was cut off may lie below another.
-        loop {
-            match umount2(target, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
-                Ok(()) => {}
-                Err(Errno::EINVAL | Errno::ENOENT) => return Ok(()),
-                Err(errno) => return Err(errno).doing(|| format!("unmounting {}", target.display())),
-            }
-        }
+        unmount(target)
     }
 
     /// Puts another size in force, also while it is mounted.
     pub fn resize(&self, size: Size) -> Result<()> {
+        let disk = Disk { size: Some(size), ..self.disk.clone() };
+        Storage { disk, dir: self.dir.clone(), root: self.root.clone(), images: self.images }.limit()
+    }
+
+    /// Puts the definition's limits in force, also while it is mounted.
+    pub fn limit(&self) -> Result<()> {
         let record = self.record()?;
-        match record.kind {
-            DiskKind::Overlay => {
+        match (record.kind, self.disk.size) {
+            (DiskKind::Overlay, size) => {
                 let root = open_dir(&self.root)?;
                 let used =
                     record.project.and_then(|id| project::usage(&root, id)).map_or(0, |quota| quota.bytes);
-                if used > size.0 {
-                    return Err(Error::invalid(format!(
+                match size {
+                    Some(size) if used > size.0 => Err(Error::invalid(format!(
                         "limiting the disk of {} to {size}: it has {used} bytes on it",
                         self.dir.display()
                     ))
-                    .hint("remove files inside first"));
+                    .hint("remove files inside first")),
+                    _ => project::limit(&self.dir, root, record.project, &self.disk),
                 }
-                let disk = Disk { size: Some(size), ..self.disk.clone() };
-                project::limit(&self.dir, root, record.project, &disk)
             }
-            DiskKind::Disk => disk::Disk::new(&self.root).grow(size),
+            (DiskKind::Disk, Some(size)) => disk::Disk::new(&self.root).grow(size),
+            (DiskKind::Disk, None) => Ok(()),
         }
     }
 
@@ -262,19 +270,48 @@ impl<'a> Storage<'a> {
         remove_tree(&snapshots)
     }
 
-    /// The machine's directory has another name now: what names it follows.
-    pub fn renamed(&self) -> Result<()> {
-        let record = self.record()?;
-        if let Some(layers) = &record.layers {
-            self.images.pin(&self.root, layers).map_err(lift)?;
+    /// The machine's directory is about to be called `dir`: what is kept for it is kept for that name, too.
+    pub fn renaming(&self, dir: &Path) -> Result<()> {
+        for root in self.pinned()? {
+            let record = Record::read(&self.dir.join(&root))?;
+            if let Some(layers) = &record.layers {
+                self.images.pin(&dir.join(&root), layers).map_err(lift)?;
+            }
         }
-        record.project.map_or(Ok(()), |id| project::moved(&self.dir, id))
+        Ok(())
+    }
+
+    /// The machine's directory was called `old` before.
+    pub fn renamed(&self, old: &Path) -> Result<()> {
+        for root in self.pinned()? {
+            self.images.unpin(&old.join(&root)).map_err(lift)?;
+        }
+        self.record()?.project.map_or(Ok(()), |id| project::moved(&self.dir, id))
+    }
+
+    /// All `root` directories, relative to the machine's.
+    fn pinned(&self) -> Result<Vec<PathBuf>> {
+        let saved =
+            self.snapshots()?.into_iter().map(|saved| Path::new(SNAPSHOTS).join(saved.name).join(ROOT));
+        Ok(saved.chain([PathBuf::from(ROOT)]).collect())
     }
 
     /// Removes a `root` and lets its layers go.
     fn clear(&self, root: &Path) -> Result<()> {
         remove_tree(root)?;
         self.images.unpin(root).map_err(lift)
+    }
+}
+
+/// Unmounts whatever is on `target`.
+pub fn unmount(target: &Path) -> Result<()> {
+    // As often as something is mounted there: a mount that was cut off may lie below another.
+    loop {
+        match umount2(target, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
+            Ok(()) => {}
+            Err(Errno::EINVAL | Errno::ENOENT) => return Ok(()),
+            Err(errno) => return Err(errno).doing(|| format!("unmounting {}", target.display())),
+        }
     }
 }
 

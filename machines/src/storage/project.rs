@@ -95,8 +95,8 @@ fn try_take(claims: &Path, dir: &Path, id: u32) -> Result<Option<Claim>> {
     if !owner.is_empty() {
         let owner = Path::new(&owner);
         // The machine may stand in a directory that is about to get its name.
-        let used = Record::read(&owner.join("root")).is_ok_and(|record| record.project == Some(id));
-        if used {
+        let has = |dir: &Path| Record::read(&dir.join("root")).is_ok_and(|record| record.project == Some(id));
+        if has(owner) || anybody(dir, &has) {
             return Ok(None);
         }
     }
@@ -113,6 +113,12 @@ fn try_take(claims: &Path, dir: &Path, id: u32) -> Result<Option<Claim>> {
         .and_then(|()| file.sync_all())
         .doing(doing)?;
     Ok(Some(Claim { id, path, _held: file }))
+}
+
+/// Whether any machine beside `dir` has it: a machine may have been renamed after it was written down.
+fn anybody(dir: &Path, has: &impl Fn(&Path) -> bool) -> bool {
+    let machines = dir.parent().and_then(|machines| fs::read_dir(machines).ok());
+    machines.into_iter().flatten().flatten().any(|machine| has(&machine.path()))
 }
 
 /// Gives back the id `id` of the machine's directory `dir`, unless it is another's by now.

@@ -166,24 +166,38 @@ pub static SENDERS6: Set = set(Bridge, "senders6", &[Ifname, Ether, Ipv6], &[]);
 /// Ports that are cut off from other ports.
 pub static WALLED_PORTS: Set = set(Bridge, "walled", &[Ifname], &[]);
 /// Chains of the receivers' classes, IPv4.
-pub static TO4: Set = classes("to4", &[Ipv4]);
+pub static TO4: [Set; 2] = classes("to4", &[Ipv4]);
 /// Chains of the receivers' classes, IPv6.
-pub static TO6: Set = classes("to6", &[Ipv6]);
+pub static TO6: [Set; 2] = classes("to6", &[Ipv6]);
 /// Chains of the senders' classes, IPv4.
-pub static FROM4: Set = classes("from4", &[Ipv4]);
+pub static FROM4: [Set; 2] = classes("from4", &[Ipv4]);
 /// Chains of the senders' classes, IPv6.
-pub static FROM6: Set = classes("from6", &[Ipv6]);
+pub static FROM6: [Set; 2] = classes("from6", &[Ipv6]);
 
-const fn classes(name: &'static str, key: &'static [Field]) -> Set {
-    Set { interval: true, verdicts: true, ..set(Bridge, name, key, &[]) }
+/// For ports of bridges, and for host ends of routed containers, which no frame of a bridge passes.
+const fn classes(name: &'static str, key: &'static [Field]) -> [Set; 2] {
+    [class_map(Bridge, name, key), class_map(Inet, name, key)]
 }
 
-const fn counts(name: &'static str) -> Set {
-    Set { counting: true, ..set(Bridge, name, &[Ifname], &[]) }
+const fn class_map(family: Family, name: &'static str, key: &'static [Field]) -> Set {
+    Set { interval: true, verdicts: true, ..set(family, name, key, &[]) }
+}
+
+const fn counts(name: &'static str) -> [Set; 2] {
+    [count_set(Bridge, name), count_set(Inet, name)]
+}
+
+const fn count_set(family: Family, name: &'static str) -> Set {
+    Set { counting: true, ..set(family, name, &[Ifname], &[]) }
+}
+
+/// Which of a pair of sets is for host ends of routed containers, or for ports of bridges.
+pub fn of_pair(pair: &'static [Set; 2], routed: bool) -> &'static Set {
+    &pair[usize::from(routed)]
 }
 
 /// What ports sent to each class; the chain that looks there has the same name.
-pub static SENT: [Set; CLASSES] = [
+pub static SENT: [[Set; 2]; CLASSES] = [
     counts("sent0"),
     counts("sent1"),
     counts("sent2"),
@@ -194,7 +208,7 @@ pub static SENT: [Set; CLASSES] = [
     counts("sent7"),
 ];
 /// What ports received from each class.
-pub static RECEIVED: [Set; CLASSES] = [
+pub static RECEIVED: [[Set; 2]; CLASSES] = [
     counts("received0"),
     counts("received1"),
     counts("received2"),
@@ -224,15 +238,17 @@ static SINGLE: &[&Set] = &[
     &SENDERS4,
     &SENDERS6,
     &WALLED_PORTS,
-    &TO4,
-    &TO6,
-    &FROM4,
-    &FROM6,
 ];
 
 /// All sets.
 pub fn sets() -> impl Iterator<Item = &'static Set> {
-    SINGLE.iter().copied().chain(&SENT).chain(&RECEIVED)
+    let maps = [&TO4, &TO6, &FROM4, &FROM6].into_iter().flatten();
+    SINGLE.iter().copied().chain(maps).chain(counters())
+}
+
+/// All sets that count.
+pub fn counters() -> impl Iterator<Item = &'static Set> {
+    SENT.iter().chain(&RECEIVED).flatten()
 }
 
 /// A base chain: table, name, type, hook, priority.
@@ -250,6 +266,9 @@ const CHAINS: &[Chain] = &[
     (Inet, "own", "nat", OUTPUT, -100),
     (Inet, "leaving", "nat", POSTROUTING, 100),
     (Inet, "forward", "filter", FORWARD, 0),
+    // Behind what drops false senders, and behind NAT.
+    (Inet, "sent", "filter", PREROUTING, -290),
+    (Inet, "received", "filter", POSTROUTING, 300),
     (Bridge, "guard", "filter", PREROUTING, -300),
     (Bridge, "wall", "filter", FORWARD, -200),
     (Bridge, "sent", "filter", PREROUTING, 0),
@@ -438,16 +457,22 @@ fn rules() -> Vec<(Family, &'static str, Vec<Attrs>)> {
     add(Bridge, "wall", and(&[iif(&WALLED_PORTS)], drop()));
     add(Bridge, "wall", and(&[oif(&WALLED_PORTS)], drop()));
 
-    add(Bridge, "sent", classify(ETH_IP, 16, &TO4));
-    add(Bridge, "sent", classify(ETH_IP6, 24, &TO6));
-    add(Bridge, "received", classify(ETH_IP, 12, &FROM4));
-    add(Bridge, "received", classify(ETH_IP6, 8, &FROM6));
-    // A look at an element that counts, counts.
-    for set in &SENT {
-        add(Bridge, set.name, iif(set));
+    for (number, family) in [(0, Bridge), (1, Inet)] {
+        if family == Inet {
+            add(Inet, "sent", vec![meta(Meta::Iifname, 0), cmp(0, false, END.as_bytes()), accept()]);
+            add(Inet, "received", vec![meta(Meta::Oifname, 0), cmp(0, false, END.as_bytes()), accept()]);
+        }
+        add(family, "sent", classify(ETH_IP, 16, &TO4[number]));
+        add(family, "sent", classify(ETH_IP6, 24, &TO6[number]));
+        add(family, "received", classify(ETH_IP, 12, &FROM4[number]));
+        add(family, "received", classify(ETH_IP6, 8, &FROM6[number]));
     }
-    for set in &RECEIVED {
-        add(Bridge, set.name, oif(set));
+    // A look at an element that counts, counts.
+    for set in SENT.iter().flatten() {
+        add(set.family, set.name, iif(set));
+    }
+    for set in RECEIVED.iter().flatten() {
+        add(set.family, set.name, oif(set));
     }
     rules
 }
@@ -463,7 +488,7 @@ pub fn requests(requests: &mut Vec<Request>) -> Vec<String> {
         requests.push(new_chain(*family, name, kind, *hook, *priority));
         names.push(format!("chain {name} of type {kind}"));
     }
-    for set in SENT.iter().chain(&RECEIVED) {
+    for set in counters() {
         requests.push(new_plain_chain(set.family, set.name));
         names.push(format!("chain {}", set.name));
     }

@@ -283,8 +283,8 @@ mod tests {
         let own = [map(0, 1, 1), map(1, 2, 1000)];
         let read = |text: &str| of_option(text, [&own, &own]);
         // crun(1)'s own example: 3 of the container is 4 outside.
-        let (uids, gids) = read("uids=@1-3-10#20-7-1;gids=0-100-10").unwrap();
-        assert_eq!(uids, [map(1, 4, 10), map(20, 7, 1)]);
+        let (uids, gids) = read("uids=@1-3-10#20-70-1;gids=0-100-10").unwrap();
+        assert_eq!(uids, [map(1, 4, 10), map(20, 70, 1)]);
         assert_eq!(gids, [map(0, 100, 10)]);
         for (text, told) in [
             ("uids=0-1-10", "both"),

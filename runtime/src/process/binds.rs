@@ -21,6 +21,9 @@ use crate::sys::fs::{cstring, openat2};
 use crate::sys::mount::{MountAttr, attr, clone_tree, set_attr};
 use crate::sys::process::fs_magic;
 
+/// Maps the ids of a detached mount, with or without those below it, by the maps that are meant for it.
+pub type MapIds<'a> = dyn Fn(&OwnedFd, bool) -> Result<()> + 'a;
+
 /// A detached copy of a source, and whether it is a directory.
 #[derive(Debug)]
 pub struct Source {
@@ -240,7 +243,7 @@ pub fn source_in_root(
     op: &MountOp,
     source: &Path,
     recursive: bool,
-    map_ids: &dyn Fn(&OwnedFd, bool) -> Result<()>,
+    map_ids: &MapIds<'_>,
 ) -> Result<Source> {
     let source = clean(source);
     let inside = source.strip_prefix(&plan.rootfs).unwrap_or(&source);
@@ -256,7 +259,7 @@ fn finish_source(
     op: &MountOp,
     recursive: bool,
     inherits: &Inherits<'_>,
-    map_ids: &dyn Fn(&OwnedFd, bool) -> Result<()>,
+    map_ids: &MapIds<'_>,
 ) -> Result<Source> {
     if op.destination == Path::new("/proc") {
         let magic = fs_magic(&mount).doing(|| "looking at the source's file system")?;

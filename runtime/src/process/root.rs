@@ -128,7 +128,7 @@ fn name_of(op: &MountOp) -> String {
 fn make_mount(
     root: &Root,
     op: &MountOp,
-    (source, map_ids): (Option<&Source>, &dyn Fn(&OwnedFd, bool) -> Result<()>),
+    (source, map_ids): (Option<&Source>, &binds::MapIds<'_>),
     plan: &Plan,
 ) -> Result<()> {
     match (&op.what, source) {

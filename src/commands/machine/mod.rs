@@ -2,13 +2,20 @@
 //!
 //! Owns what these verbs have in common: names of several machines, words while a call waits. Never prints an error.
 
+pub mod clone;
+pub mod compact;
 pub mod enter;
+pub mod export;
+pub mod import;
 pub mod launch;
 pub mod ls;
+pub mod progress;
 pub mod rename;
 pub mod repair;
 pub mod restart;
 pub mod rm;
+pub mod set;
+pub mod show;
 pub mod stop;
 
 use std::time::Duration;

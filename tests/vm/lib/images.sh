@@ -41,11 +41,18 @@ for where, _, files in os.walk(sys.argv[1]):
 PY
 }
 
-# made: the images app:1, of one layer, and app:2, which has one more with whiteouts and an opaque directory
+# made: the images app:1, of one layer, and app:2, which has one more with whiteouts and an opaque directory.
+# What the first file of a boot made, the others copy.
 made() {
+    local kept
+    kept=/var/tmp/images-$(stat -c %Y-%s "$(command -v "$RUNTIME")")
+    mkdir -p "$WORK/root"
+    if [ -d "$kept" ]; then
+        check "two images are there" cp -a "$kept/store" "$kept/wanted" "$WORK"
+        return
+    fi
     tree "$WORK/tree"
     check "a directory is imported" img import "$WORK/tree" app:1
-    mkdir -p "$WORK/root"
     check "it is mounted" img mount app:1 "$WORK/root"
     rm -r "$WORK/root/var/old" "$WORK/root/etc/conf"
     mkdir "$WORK/root/etc/conf"
@@ -54,6 +61,7 @@ made() {
     facts "$WORK/root" >"$WORK/wanted"
     check "what was changed is committed" img commit "$WORK/root" app:2
     check "it is unmounted" img umount "$WORK/root"
+    mkdir "$kept.part" && cp -a "$WORK/store" "$WORK/wanted" "$kept.part" && mv "$kept.part" "$kept"
 }
 
 # same NAME IMAGE: locule's own view of the image is the tree that was made

@@ -58,6 +58,10 @@ says "an option that docker does not know" 125 'unknown flag' run --rm --nothing
 says "a runtime that docker does not know" 125 'unknown or invalid runtime name' run --rm --runtime nothing tested true
 says "the source of a mount that is not there" 125 'bind source path does not exist' \
     run --rm --mount "type=bind,source=$WORK/nowhere,target=/x" tested true
+says "a file on a directory" 125 'not a directory.*: Are you trying to mount a directory onto a file' \
+    run --name place --volume /etc/passwd:/tmp tested true
+is "and Docker's own code for it" "$(state place ExitCode)" 127
+docker rm place >/dev/null
 says "memory below what docker allows" 125 'Minimum memory limit allowed is 6MB' run --rm --memory 1m tested true
 # As little as Docker allows is enough; the program that guards devices refuses what nobody allowed.
 says "a device that is not allowed" 1 "can't open '/dev/k': Operation not permitted" \

@@ -29,6 +29,13 @@ if is_root; then
     is "a file in a volume belongs to the mapped user" "$(owner plain)" 100000:200000
     run "${maps[@]}" -v "$WORK/volume:/volume:idmap" localhost/busybox touch /volume/mapped
     is "a volume with idmap keeps the owners" "$(owner mapped)" 0:0
+    if lacks runc; then
+        skip "a volume with maps of its own" "runc reads no maps behind idmap="
+    else
+        run "${maps[@]}" --user 5:6 -v "$WORK/volume:/volume:idmap=uids=@0-5-1;gids=@0-6-1" \
+            localhost/busybox touch /volume/own
+        is "a volume with maps of its own" "$(owner own)" 0:0
+    fi
     touch "$WORK/volume/chown"
     run "${maps[@]}" --user 7:8 -v "$WORK/volume:/volume:U" localhost/busybox touch /volume/asked
     is "a volume that Podman gives away" "$(owner chown) $(owner asked)" "100007:200008 100007:200008"

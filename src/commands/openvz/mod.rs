@@ -1,0 +1,3 @@
+//! What comes from OpenVZ.
+
+pub mod import;
