@@ -104,9 +104,10 @@ fn run(globals: &Globals, matches: &ArgMatches, out: &mut Out) -> Result<i32> {
     // What never ran is undone; what ran is a machine, and stays unless it was not meant to.
     let ran = life::has_run(&machine);
     if flag("rm") || !ran {
-        match (life::remove(&home, machine.name(), true), &ended) {
-            (Err(err), Ok(_)) => return Err(err),
-            _ => {}
+        let removed = life::remove(&home, machine.name(), true);
+        // The reason why it ended comes before the one why it is still there.
+        if ended.is_ok() {
+            removed?;
         }
     }
     ended
@@ -142,6 +143,6 @@ fn free_name(home: &Home, image: &str) -> Result<String> {
 }
 
 /// A definition's error in the words of the flag.
-pub(self) fn wrong(flag: &str, value: &str, why: impl std::fmt::Display) -> locule_runtime::Error {
+fn wrong(flag: &str, value: &str, why: impl std::fmt::Display) -> locule_runtime::Error {
     locule_runtime::Error::new(Kind::Invalid, format!("--{flag} {value}: {why}"))
 }

@@ -192,7 +192,7 @@ fn environment(env: &mut BTreeMap<String, String>, word: &str) {
             env.insert(key.to_owned(), value.to_owned());
         }
         None => {
-            if let Some(value) = std::env::var(word).ok() {
+            if let Ok(value) = std::env::var(word) {
                 env.insert(word.to_owned(), value);
             }
         }
