@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use locule_netns::error::Kind as NetKind;
 use locule_netns::rate::Rates;
 use locule_netns::record::Owner;
-use locule_netns::{Attachment, Network, Networks};
+use locule_netns::{Attachment, Networks};
 
 use crate::bundle::{self, Names, Wiring};
 use crate::definition::Interface;
@@ -88,14 +88,7 @@ fn ensure_default(networks: &Networks, wanted: &[Attachment]) -> Result<()> {
     if wanted.iter().all(|attachment| attachment.network != DEFAULT) {
         return Ok(());
     }
-    match networks.definitions().load(DEFAULT) {
-        Err(err) if err.kind() == NetKind::NotFound => {}
-        other => return other.map(drop).map_err(lift),
-    }
-    match networks.create(Network::new(DEFAULT, locule_netns::Kind::Bridge), true) {
-        Err(err) if err.kind() == NetKind::Taken => Ok(()),
-        other => other.map(drop).map_err(lift),
-    }
+    networks.ensure_default().map(drop).map_err(lift)
 }
 
 /// The files of names to bind into the container that is about to be made.

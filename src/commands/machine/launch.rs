@@ -105,6 +105,7 @@ fn run(globals: &Globals, matches: &ArgMatches, out: &mut Out) -> Result<i32> {
     let ran = life::has_run(&machine);
     if flag("rm") || !ran {
         let removed = life::remove(&home, machine.name(), true);
+        // The reason why it ended comes before the one why it is still there.
         if ended.is_ok() {
             removed?;
         }
