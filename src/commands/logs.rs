@@ -167,7 +167,9 @@ mod tests {
         }
         assert_eq!(asked(&["--since=2026-01-31T10:00:00Z"]).unwrap().unwrap(), "2026-01-31T10:00:00");
         assert!(asked(&["--since=10m"]).unwrap().unwrap() < time::rfc3339(SystemTime::now()));
-        for word in ["yesterday", "2026", "31.1.2026", "2026-01-31 10:00", "2026-01-31T10:00:00.1234567890"] {
+        for word in
+            ["yesterday", "2026-01", "31.1.2026", "2026-01-31 10:00", "2026-01-31T10:00:00.1234567890"]
+        {
             assert!(asked(&[&format!("--since={word}")]).unwrap_err().to_string().contains(word), "{word}");
         }
     }

@@ -7,6 +7,7 @@
 use std::ffi::CStr;
 use std::os::fd::BorrowedFd;
 
+use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::Cgroup;
@@ -27,13 +28,19 @@ pub struct Identity {
 
 impl Identity {
     /// Whether `dir` is the cgroup that was meant, and still that container's.
-    pub(super) fn fits(&self, dir: BorrowedFd<'_>) -> bool {
-        let same = nix::sys::stat::fstat(dir).is_ok_and(|stat| stat.st_ino == self.inode);
-        let signed_by_another = || match (&self.owner, xattr(dir, MARK)) {
-            (Some(owner), Ok(mark)) => mark != owner.as_bytes(),
-            _ => false,
-        };
-        same && !signed_by_another()
+    ///
+    /// What cannot be told is an error: taken for another's, it would never be removed.
+    pub(super) fn fits(&self, dir: BorrowedFd<'_>) -> nix::Result<bool> {
+        if nix::sys::stat::fstat(dir)?.st_ino != self.inode {
+            return Ok(false);
+        }
+        let Some(owner) = &self.owner else { return Ok(true) };
+        match xattr(dir, MARK) {
+            Ok(mark) => Ok(mark == owner.as_bytes()),
+            // Unsigned by now, or not to be read by this caller: then the directory alone tells.
+            Err(Errno::ENODATA | Errno::EOPNOTSUPP | Errno::EPERM | Errno::EACCES) => Ok(true),
+            Err(errno) => Err(errno),
+        }
     }
 }
 

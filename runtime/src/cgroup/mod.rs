@@ -251,8 +251,15 @@ impl Cgroup {
             Err(Errno::ENOENT | Errno::ENODEV) => return Ok(None),
             Err(errno) => return Err(Error::sys(errno, format!("opening cgroup {}", record.path.display()))),
         };
-        if record.identity.as_ref().is_some_and(|identity| !identity.fits(fd.as_fd())) {
-            return Ok(None);
+        if let Some(identity) = &record.identity {
+            match identity.fits(fd.as_fd()) {
+                Ok(true) => {}
+                // Removed since it was opened, or another's.
+                Ok(false) | Err(Errno::ENODEV) => return Ok(None),
+                Err(errno) => {
+                    return Err(Error::sys(errno, format!("looking at cgroup {}", record.path.display())));
+                }
+            }
         }
         Ok(Some(Cgroup { fd, mount: mount.to_path_buf(), record: record.clone(), made: Vec::new() }))
     }
