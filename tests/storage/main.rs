@@ -82,6 +82,18 @@ impl Bed {
         self.ok(&[&words, more, &["app:1", name, "--", "sleep", "100000"]].concat());
     }
 
+    /// Waits for whoever thaws the machine of a killed call.
+    #[track_caller]
+    fn thawed(&self, name: &str) {
+        for _ in 0..600 {
+            if self.ok(&["state", name]).contains("\"running\"") {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        panic!("{name} stays frozen");
+    }
+
     fn inside(&self, name: &str, script: &str) -> String {
         self.ok(&["exec", name, "sh", "-ec", script])
     }
@@ -220,6 +232,7 @@ fn a_killed_snapshot_or_clone_leaves_the_machine_running() {
         let _ = bed.run(&["snapshot", "rm", &web, "cut"]);
         killed(&bed, &saves, &moment);
         // Neither frozen nor held: it writes.
+        bed.thawed(&web);
         assert_eq!(
             bed.inside(&web, "echo again >> /etc/own; busybox sync; cat /etc/own | busybox head -n 1"),
             "mine\n"
@@ -230,6 +243,7 @@ fn a_killed_snapshot_or_clone_leaves_the_machine_running() {
     for moment in moments(&bed, &copies) {
         let _ = bed.run(&["rm", "--force", &twin]);
         killed(&bed, &copies, &moment);
+        bed.thawed(&web);
         bed.inside(&web, "echo again >> /etc/own; busybox sync");
         // A machine is whole or not there.
         let whole = bed.path("data/machines").join(&twin).join("machine.toml").exists();

@@ -111,7 +111,8 @@ mod tests {
         assert!(less.len() == 13 && !less.contains(&"CAP_MKNOD".into()));
         let own = locule_runtime::attrs::caps::own_names().unwrap();
         assert_eq!(held("privileged = true", InitKind::Plain).len(), own.len());
-        let wrong = Definition::parse("[capabilities]\nadd = [\"fly\"]", std::path::Path::new("x")).unwrap();
+        let mut wrong = Definition::default();
+        wrong.capabilities.add.push("fly".into());
         assert!(choose(&wrong, InitKind::Plain).unwrap_err().to_string().contains("\"fly\""));
     }
 }

@@ -189,11 +189,11 @@ fn a_full_disk_leaves_nothing() {
     let mut file = fs::File::create(&filler).unwrap();
     while file.write_all(&[1; 4096]).is_ok() {}
     file.set_len(file.metadata().unwrap().len() - (600 << 10)).unwrap();
-    let storage = bed.storage("db", &disk(512));
+    let storage = bed.storage("crowded", &disk(512));
     let told = storage.create(IMAGE, Some(MAP)).unwrap_err().to_string();
     assert!(told.contains("ENOSPC") && told.contains("--data"), "{told}");
-    assert_eq!(names(&bed.machine("db")), [""; 0]);
-    assert_eq!(tool("losetup", &["-l", "-n", "-O", "BACK-FILE"]).matches("/db/").count(), 0);
+    assert_eq!(names(&bed.machine("crowded")), [""; 0]);
+    assert_eq!(tool("losetup", &["-l", "-n", "-O", "BACK-FILE"]).matches("/crowded/").count(), 0);
     fs::remove_file(filler).unwrap();
 }
 
