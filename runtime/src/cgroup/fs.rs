@@ -51,6 +51,8 @@ pub(super) fn read(dir: impl AsFd, name: &str) -> nix::Result<String> {
 
 pub(super) fn write(dir: impl AsFd, name: &str, text: &str) -> nix::Result<()> {
     let file = open(dir, name, OFlag::O_WRONLY)?;
+    // A write of nothing never reaches the file's handler; an empty line does (`cpuset.cpus` without a list).
+    let text = if text.is_empty() { "\n" } else { text };
     loop {
         match nix::unistd::write(&file, text.as_bytes()) {
             Ok(_) => return Ok(()),

@@ -37,7 +37,7 @@ is "one processor inside" "$(L exec $NAME nproc)" 1
 live pids=50 pids.max 50
 live cgroup.max=10 cgroup.max.descendants 10
 live hugepages.2M=4M hugetlb.2MB.max 4194304
-live cgroup.unified.memory.zswap.max=0 memory.zswap.max 0
+live cgroup.unified.memory.swap.high=1048576 memory.swap.high 1048576
 if [ -e "$GROUP/io.weight" ]; then live io.weight=50 io.weight "default 50"; else skip "io.weight" "no such file"; fi
 check "io limits" L set $NAME io.bps=10M io.iops=500
 like "io.max" "$(held io.max)" "^[0-9]+:[0-9]+ rbps=10485760 wbps=10485760 riops=500 wiops=500$"
@@ -48,7 +48,7 @@ is "nothing differs" "$(L show --format json $NAME | jq -c .differs)" "[]"
 is "the definition has it" "$(grep -c '^limit' $FILE)" 3
 
 # Shrinking below what is in use: refused, and nothing changed.
-check "room again" L set $NAME memory=256M memory.high= memory.guarantee=
+check "room and time again" L set $NAME memory=256M memory.high= memory.guarantee= cpus=1 cpu.burst=
 L exec --detach $NAME sh -c 'exec 3</dev/zero; head -c 100m <&3 | tail -c 100m | sleep infinity' || true
 used() { [ "$(held memory.current)" -gt 90000000 ]; }
 check "the machine uses memory" eventually used
