@@ -1,7 +1,8 @@
 # What suites of networks share: an outside, containers that are namespaces, and who reaches whom.
 # Sourced after common.sh. Owns the namespaces called t-NAME and the interface up0 while a file runs.
 
-export LOCULE_NETWORKS=$WORK/networks LOCULE_NETWORK_CLAIMS=$WORK/claims
+# A network namespace has one set of tables, and so the claims of its default place, which machines of other files have used.
+locule network gc >/dev/null 2>&1
 OUTSIDE=192.0.2.2 HOST=192.0.2.1 OUTSIDE6=2001:db8::2 HOST6=2001:db8::1
 
 # in_ns NAME COMMAND...
