@@ -99,9 +99,10 @@ pub fn shutdown(home: &Home, choices: Choices, told: &(dyn Fn(&str, &Result<()>)
     // Without a definition there is no order, but an end all the same.
     for (name, result) in &mut outcome {
         let machine = home.machine(name)?;
-        if life::status(home, &machine).is_ok_and(|status| !status.is_down()) {
-            *result = life::stop(home, &machine, choices.limit).map(drop);
-        }
+        *result = match life::status(home, &machine)?.is_down() {
+            true => Ok(()),
+            false => life::stop(home, &machine, choices.limit).map(drop),
+        };
     }
     outcome.retain(|(_, result)| result.is_err());
     outcome.extend(stopped);
