@@ -17,11 +17,15 @@ mod cli;
 mod commands;
 #[path = "../../src/log.rs"]
 mod log;
+#[path = "../../src/openmetrics.rs"]
+mod openmetrics;
 #[path = "../../src/out.rs"]
 mod out;
 mod shared;
-#[path = "../../src/signals.rs"]
-mod signals;
+#[path = "../../src/table.rs"]
+mod table;
+#[path = "../../src/usage.rs"]
+mod usage;
 
 use args::{First, Globals, Rewritten};
 use cli::Asked;
