@@ -219,7 +219,22 @@ impl<'a> Running<'a> {
         }
     }
 
+    /// All that the cgroup above has, for a list that is to be empty: with processes in it a cpuset cannot be
+    /// (`ENOSPC`), and this limits as little.
+    fn filled(&self, limit: &Limit) -> Result<Limit> {
+        let mut limit = limit.clone();
+        if limit.value.is_empty() && limit.file.starts_with("cpuset.") {
+            let own = self.file(&limit.file)?;
+            let above = own.parent().and_then(Path::parent).unwrap_or(Path::new(cgroup::MOUNT));
+            let path = above.join(format!("{}.effective", limit.file));
+            let text = std::fs::read_to_string(&path).doing(|| format!("reading {}", path.display()))?;
+            limit.value = text.trim().to_owned();
+        }
+        Ok(limit)
+    }
+
     fn write(&self, limit: &Limit) -> Result<Option<Step>> {
+        let limit = &self.filled(limit)?;
         let Limit { key, file, value } = limit;
         let held = |text: &str| limits::present(file, value, text);
         let before = held(&self.read(file).map_err(|err| err.context(key))?);
@@ -235,9 +250,9 @@ impl<'a> Running<'a> {
             return Ok(Some(undo));
         }
         // It took something else: that goes, too.
-        if let Step::File(Limit { value, .. }) = &undo {
+        if let Step::File(before) = &undo {
             let mut resources = Resources::default();
-            limits::put(&mut resources, file, value);
+            limits::put(&mut resources, file, &self.filled(before)?.value);
             let _ = self.container.update(&resources);
         }
         let text =

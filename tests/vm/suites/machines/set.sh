@@ -72,7 +72,7 @@ is "the definition has not" "$(L show --format json $NAME | jq -c '[.differs, .k
 check "all limits away" L set $NAME memory= swap= memory.oom-group= cpus= cpu.burst= cpu.weight= cpu.set= cpu.nodes= pids= \
     cgroup.max= hugepages.2M= io.bps= io.iops=
 for pair in memory.max:max memory.swap.max:max memory.oom.group:0 "cpu.max:max 100000" cpu.max.burst:0 cpu.weight:100 \
-    cpuset.cpus: pids.max:max cgroup.max.descendants:max hugetlb.2MB.max:max io.max:; do
+    "cpuset.cpus:$(cat "$GROUP/../cpuset.cpus.effective")" pids.max:max cgroup.max.descendants:max hugetlb.2MB.max:max io.max:; do
     is "${pair%%:*} is as at first" "$(held "${pair%%:*}")" "${pair#*:}"
 done
 
