@@ -76,7 +76,8 @@ for pair in memory.max:max memory.swap.max:max memory.oom.group:0 "cpu.max:max 1
     is "${pair%%:*} is as at first" "$(held "${pair%%:*}")" "${pair#*:}"
 done
 
-live cpu.count=1 cpuset.cpus "$(held cpuset.cpus | grep . || echo 0)"
+check "set cpu.count=1" L set $NAME cpu.count=1
+like "is one processor in cpuset.cpus" "$(held cpuset.cpus)" "^[0-9]+$"
 is "one processor inside" "$(L exec $NAME nproc)" 1
 
 done_testing
