@@ -142,8 +142,11 @@ def cell(times):
 
 
 def rules():
-    listing = subprocess.run(["nft", "-a", "list", "ruleset"], capture_output=True, text=True, check=True).stdout
-    return sum(1 for line in listing.splitlines() if "# handle" in line and "chain" not in line and "table" not in line)
+    """How many rules locule's own tables have."""
+    nft = lambda *words: subprocess.run(["nft", "-a", *words], capture_output=True, text=True, check=True).stdout
+    tables = [line.split(" #")[0].split()[1:] for line in nft("list", "tables").splitlines() if "locule" in line]
+    lines = [line for table in tables for line in nft("list", "table", *table).splitlines()]
+    return sum(1 for line in lines if "# handle" in line and "chain" not in line and "table" not in line)
 
 
 def main():
@@ -199,18 +202,27 @@ def main():
         lines.append(f"| locule / {name}, best | {' | '.join(f'{ratio:.2f}' for ratio in ratios)} |")
 
     # All on one bridge: does the last one take longer than the first?
-    lines += ["", f"| {given.many} containers on one bridge, each with a port | wire, best / median | rules |", "|---|---|---|"]
+    # Beside each other to the end: what grows with the bridge alone, any tool pays.
+    rivals = [ours] + [name for name in names if "nftables" in name]
+    lines += ["", f"| {given.many} containers on a bridge each, all with a port: wire, best / median | "
+              f"{' | '.join(rivals)} | rules of locule | locule / netavark, best |", "|---|" + "---|" * (len(rivals) + 2)]
     steps = sorted({1, 100, given.many} & set(range(1, given.many + 1)))
-    spaces, took = [], []
+    spaces = {name: [] for name in rivals}
+    took = {name: [] for name in rivals}
     for number in range(1, given.many + 1):
-        spaces.append(namespace())
-        took.append(tools[ours].up(spaces[-1], 1000 + number, 20000 + number))
+        for name in rivals:
+            spaces[name].append(namespace())
+            port = (20000 if name == ours else 30000) + number
+            took[name].append(tools[name].up(spaces[name][-1], 1000 + number, port))
         if number in steps:
-            last = took[-20:] if number > 1 else took
-            first = f"{max(1, number - len(last) + 1)} to {number}" if number > 1 else "1"
-            lines.append(f"| {first} | {cell(last)} | {rules()} |")
+            last = {name: took[name][-20:] if number > 1 else took[name] for name in rivals}
+            first = f"{max(1, number - 19)} to {number}" if number > 1 else "1"
+            ratio = f"{min(last[ours]) / min(last[rivals[-1]]):.2f}" if len(rivals) > 1 else "-"
+            lines.append(f"| {first} | {' | '.join(cell(last[name]) for name in rivals)} | {rules()} | {ratio} |")
     for number in range(1, given.many + 1):
-        tools[ours].down(spaces[number - 1], 1000 + number, 20000 + number)
+        for name in rivals:
+            port = (20000 if name == ours else 30000) + number
+            tools[name].down(spaces[name][number - 1], 1000 + number, port)
 
     load = os.getloadavg()[0]
     head = [f"- {time.strftime('%Y-%m-%d %H:%M', time.gmtime())} UTC; Linux {platform.release()}; load after the run {load:.1f}",
