@@ -5,7 +5,7 @@
 use serde::Serialize;
 
 use super::plan::out_of_range;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::spec::DeviceRule;
 
 /// mknod, as the kernel numbers it (`BPF_DEVCG_ACC_*`).
@@ -169,22 +169,31 @@ impl Rule {
     }
 }
 
+/// A warning for each rule with letters in its access that mean nothing.
+pub(super) fn unknown_access(devices: &[DeviceRule]) -> impl Iterator<Item = String> {
+    let unknown = |text: &&str| text.chars().any(|letter| !"rwm".contains(letter));
+    devices
+        .iter()
+        .filter_map(|rule| rule.access.as_deref())
+        .filter(unknown)
+        .map(|text| format!("resources.devices.access is {text:?}: only r, w and m mean something"))
+}
+
 /// Reads one rule; `None` where it speaks of numbers that no device can have.
 fn parse(rule: &DeviceRule) -> Result<Option<Rule>> {
     let mut access = 0;
-    for letter in rule.access.as_deref().unwrap_or("rwm").chars() {
+    let text = rule.access.as_deref().unwrap_or("rwm");
+    for letter in text.chars() {
         access |= match letter {
             'r' => READ,
             'w' => WRITE,
             'm' => MKNOD,
-            _ => {
-                let text = rule.access.as_deref().unwrap_or_default();
-                return Err(out_of_range("devices.access", format!("{text:?}"), "some of r, w and m"));
-            }
+            // As runc, which leaves out what it does not know; `unknown_access` is what the user is told.
+            _ => 0,
         };
     }
     if access == 0 {
-        return Err(Error::invalid("resources.devices.access is empty: must be some of r, w and m"));
+        return Err(out_of_range("devices.access", format!("{text:?}"), "some of r, w and m"));
     }
     let kind = match rule.kind.as_deref().unwrap_or("a") {
         // "a" has always meant everything, whatever stands beside it (kernel's cgroup-v1/devices.rst).
@@ -276,7 +285,7 @@ mod tests {
     #[test]
     fn wrong_rules_are_refused_wherever_they_stand() {
         for wrong in [
-            r#"[{"allow":true,"access":"rx"},{"allow":false}]"#,
+            r#"[{"allow":true,"access":"x"},{"allow":false}]"#,
             r#"[{"allow":true,"access":""}]"#,
             r#"[{"allow":true,"type":"p"}]"#,
             r#"[{"allow":true,"type":"c","major":-2}]"#,
@@ -284,6 +293,10 @@ mod tests {
             let rules: Vec<DeviceRule> = serde_json::from_str(wrong).unwrap();
             assert!(Policy::new(&rules).is_err(), "{wrong}");
         }
+        let rules: Vec<DeviceRule> =
+            serde_json::from_str(r#"[{"allow":true,"type":"c","access":"rwa"}]"#).unwrap();
+        assert_eq!(Policy::new(&rules).unwrap().rules[0].access, READ | WRITE);
+        assert_eq!(unknown_access(&rules).count(), 1);
         // Numbers that no device has match nothing, and are no error.
         assert_eq!(policy(r#"[{"allow":true,"type":"c","major":70000}]"#), Policy::new(&[]).unwrap());
     }

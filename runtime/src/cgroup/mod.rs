@@ -36,6 +36,7 @@ pub mod stats;
 mod systemd;
 mod watch;
 
+use std::borrow::Cow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -285,13 +286,34 @@ impl Cgroup {
                 }
             }
         }
-        apply::write_all(self.as_fd(), self.path(), &limits.writes)
+        apply::write_all(self.as_fd(), self.path(), &self.as_kept(limits).writes)
+    }
+
+    /// The limits with what systemd would make of them, so that the files and the unit say the same: it writes its
+    /// own values whenever it writes the unit's limits again.
+    fn as_kept<'a>(&self, limits: &'a Limits) -> Cow<'a, Limits> {
+        let at = |file: &str| limits.writes.iter().position(|write| write.file == file);
+        if self.unit().is_none() || (at("cpu.max"), at("cpu.weight")) == (None, None) {
+            return Cow::Borrowed(limits);
+        }
+        let mut kept = limits.clone();
+        if let (Some(at), Ok(present)) = (at("cpu.max"), fs::read(self, "cpu.max")) {
+            systemd::round_quota(&mut kept.writes[at].value, &present);
+        }
+        if let (Some(at), None) = (at("cpu.weight"), at("cpu.idle"))
+            && fs::read(self, "cpu.idle").is_ok_and(|text| text.trim() == "1")
+        {
+            // The kernel refuses a weight then; systemd takes it for the end of idleness.
+            kept.writes.insert(at, plan::Write::new("cpu.idle", 0));
+        }
+        Cow::Owned(kept)
     }
 
     /// Makes the changes of a plan for [`Purpose::Update`].
     pub fn update(&self, limits: &Limits) -> Result<()> {
+        let limits = &*self.as_kept(limits);
         // The files first: lowering memory without a kill is done there. Then systemd, which would
-        // put its own values back some day; then what systemd rounded.
+        // put its own values back some day; then what systemd does not know.
         apply::change_all(self.as_fd(), self.path(), &limits.writes, limits.check_memory)?;
         if let Some((user, unit)) = self.unit() {
             systemd::set_limits(user, unit, limits)?;

@@ -8,7 +8,7 @@ use std::fmt::Display;
 
 use serde::Serialize;
 
-use super::devices::Policy;
+use super::devices::{self, Policy};
 use super::plan_io;
 use crate::error::{Error, Result};
 use crate::spec::{Cpu, HugepageLimit, Memory, Resources};
@@ -109,6 +109,7 @@ pub fn plan(resources: &Resources, purpose: Purpose) -> Result<Limits> {
     let mut limits = Limits::default();
     if purpose == Purpose::Create || !resources.devices.is_empty() {
         limits.devices = Some(Policy::new(&resources.devices)?);
+        limits.warnings.extend(devices::unknown_access(&resources.devices));
     }
     if let Some(memory) = &resources.memory {
         plan_memory(memory, &mut limits)?;
@@ -215,7 +216,8 @@ fn plan_cpu(cpu: &Cpu, purpose: Purpose, limits: &mut Limits) -> Result<()> {
     };
     match cpu.shares.filter(|shares| *shares != 0) {
         Some(_) if idle => {
-            limits.warnings.push("resources.cpu.shares has no effect with cpu.idle 1".to_owned());
+            let text = "unable to apply both resources.cpu.shares and cpu.idle 1: shares are left out";
+            limits.warnings.push(text.to_owned());
         }
         Some(shares) => limits.writes.push(Write::new("cpu.weight", weight_of_shares(shares))),
         None => {}

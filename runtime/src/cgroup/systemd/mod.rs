@@ -8,6 +8,8 @@ mod properties;
 mod text;
 mod value;
 
+pub(super) use properties::round_quota;
+
 use std::time::Duration;
 
 use super::path::Unit;

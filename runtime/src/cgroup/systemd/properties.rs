@@ -1,7 +1,7 @@
 //! The limits of a plan as properties of a systemd unit.
 //!
 //! systemd has to know them, or it writes its own values over them at the next reload. The same
-//! files are written again afterwards, for what systemd rounds or does not know. Pure.
+//! files are written again afterwards, for what systemd does not know. Pure.
 
 use super::value::Value;
 use crate::cgroup::plan::{Limits, OnFailure, Value as Wanted, Write};
@@ -88,23 +88,49 @@ fn of_write(write: &Write, starting: bool) -> Vec<Property> {
     }
 }
 
-/// `cpu.max` as time a second. systemd keeps whole percents, so it is rounded up; the file gets the
-/// exact value afterwards.
+/// `cpu.max` as time a second, rounded up to systemd's whole percents.
 fn quota(text: &str) -> Option<Vec<Property>> {
-    let mut words = text.split_whitespace();
-    let quota = words.next()?;
-    let given: Option<u64> = words.next().map(str::parse).transpose().ok()?;
+    let (quota, given) = words_of(text)?;
     let per_second = match quota {
-        "max" => u64::MAX,
-        quota => {
-            let period = given.unwrap_or(DEFAULT_PERIOD).max(1);
-            let exact = u128::from(quota.parse::<u64>().ok()?) * 1_000_000 / u128::from(period);
-            u64::try_from(exact.next_multiple_of(10_000)).ok()?
-        }
+        None => u64::MAX,
+        Some(quota) => per_second(quota, given.unwrap_or(DEFAULT_PERIOD))?,
     };
     let mut found = vec![("CPUQuotaPerSecUSec".to_owned(), Value::U64(per_second))];
     found.extend(given.map(|period| ("CPUQuotaPeriodUSec".to_owned(), Value::U64(period))));
     Some(found)
+}
+
+/// Completes a value for `cpu.max` by what the file has, `present`, and rounds it as systemd will.
+pub(in crate::cgroup) fn round_quota(value: &mut Wanted, present: &str) {
+    let Some((had, period)) = words_of(present) else { return };
+    let (quota, period) = match value {
+        Wanted::Period(given) => (had, *given),
+        Wanted::Text(text) => match words_of(text) {
+            Some((quota, given)) => (quota, given.or(period).unwrap_or(DEFAULT_PERIOD)),
+            None => return,
+        },
+    };
+    let rounded = |quota| per_second(quota, period)?.checked_mul(period).map(|time| time / 1_000_000);
+    *value = match quota {
+        None => Wanted::Text(format!("max {period}")),
+        Some(quota) => Wanted::Text(format!("{} {period}", rounded(quota).unwrap_or(quota))),
+    };
+}
+
+/// The quota of `cpu.max`, `None` for max, and the period where there is one.
+fn words_of(text: &str) -> Option<(Option<u64>, Option<u64>)> {
+    let mut words = text.split_whitespace();
+    let quota = match words.next()? {
+        "max" => None,
+        quota => Some(quota.parse().ok()?),
+    };
+    Some((quota, words.next().map(str::parse).transpose().ok()?))
+}
+
+/// Microseconds a second, of whole percents.
+fn per_second(quota: u64, period: u64) -> Option<u64> {
+    let exact = u128::from(quota) * 1_000_000 / u128::from(period.max(1));
+    u64::try_from(exact.next_multiple_of(10_000)).ok()
 }
 
 /// A list of ranges as a bit mask, the lowest byte first.
@@ -168,6 +194,21 @@ mod tests {
         );
         assert_eq!(quota(r#"{"quota":50000}"#), [number("CPUQuotaPerSecUSec", 500_000)]);
         assert_eq!(quota(r#"{"quota":-1}"#), [number("CPUQuotaPerSecUSec", u64::MAX)]);
+    }
+
+    #[test]
+    fn files_get_what_systemd_keeps() {
+        let rounded = |mut value: Wanted, present: &str| {
+            round_quota(&mut value, present);
+            value
+        };
+        let text = |text: &str| Wanted::Text(text.to_owned());
+        // 500000 of 900000 is 55.5 %.
+        assert_eq!(rounded(Wanted::Period(900_000), "500000 1000000\n"), text("504000 900000"));
+        assert_eq!(rounded(text("600000"), "504000 900000\n"), text("603000 900000"));
+        assert_eq!(rounded(text("max"), "504000 900000\n"), text("max 900000"));
+        assert_eq!(rounded(text("50000 100000"), "max 100000\n"), text("50000 100000"));
+        assert_eq!(rounded(Wanted::Period(20_000), "max 100000\n"), text("max 20000"));
     }
 
     #[test]
