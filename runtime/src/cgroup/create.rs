@@ -90,7 +90,7 @@ pub(super) fn create(mount: &Path, location: &Location, limits: &Limits) -> Resu
     }
 }
 
-/// Refuses a place where processes run, before anything records it as the container's: from a
+/// Refuses a place where processes run, or that is frozen, before anything records it as the container's: from a
 /// record, however the creation ended, a forced deletion takes the right to kill what is there.
 pub(super) fn refuse_in_use(mount: &Path, path: &Path) -> Result<()> {
     // Mostly it is not there yet; whatever else is wrong with it is for the one who makes it to say.
@@ -100,6 +100,8 @@ pub(super) fn refuse_in_use(mount: &Path, path: &Path) -> Result<()> {
     };
     match fs::events(&dir) {
         Ok(events) if events.populated => Err(in_use(path)),
+        // Before systemd is asked: with a scope that is refused later it would take the cgroup away.
+        Ok(events) if events.frozen => Err(frozen(path)),
         _ => Ok(()),
     }
 }
