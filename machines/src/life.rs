@@ -384,8 +384,8 @@ fn bundle_of(
         manager: cgroup::Manager::Cgroupfs,
         rootless: false,
         isolation: Some(match definition.isolation {
-            Isolation::Namespaces => locule_runtime::Isolation::Namespaces,
-            Isolation::Vm => locule_runtime::Isolation::Vm,
+            crate::definition::Isolation::Namespaces => locule_runtime::Isolation::Namespaces,
+            crate::definition::Isolation::Vm => locule_runtime::Isolation::Vm,
         }),
         seal,
     };

@@ -61,7 +61,7 @@ pub fn unpacked(mut file: File, path: &Path) -> Result<File> {
     make(&dir)?;
     let target = dir.join(format!("{digest}.elf"));
     if !target.exists() {
-        let image = locule_vmm::kernel::extract(&packed).map_err(|err| Error::invalid(format!("{}: {err}", doing())))?;
+        let image = extract(&packed).map_err(|err| Error::invalid(format!("{}: {err}", doing())))?;
         write(&target, &image)?;
     }
     write(&dir.join(mark), digest.as_bytes())?;
@@ -73,7 +73,9 @@ fn is_digest(text: &str) -> bool {
 }
 
 fn digest(bytes: &[u8]) -> String {
-    locule_images::digest::of(bytes)
+    let mut hasher = locule_images::digest::Hasher::sha256();
+    hasher.update(bytes);
+    hasher.finish().to_string().trim_start_matches("sha256:").to_owned()
 }
 
 /// A file that is there whole or not at all; several may write the same one at the same time.
@@ -95,4 +97,8 @@ fn write(path: &Path, bytes: &[u8]) -> Result<()> {
         let _ = std::fs::remove_file(&temporary);
     }
     written.doing(doing)
+}
+
+fn extract(_: &[u8]) -> std::result::Result<Vec<u8>, String> {
+    Err("this build cannot unpack kernels".into())
 }

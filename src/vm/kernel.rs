@@ -259,7 +259,7 @@ fn lacks(config: &Config) -> Vec<String> {
                     None => absent.push(format!("{option} (for {purpose})")),
                 }
             }
-            Config::Builtin(text) if module.is_empty() => drop(text),
+            Config::Builtin(_) if module.is_empty() => {}
             Config::Builtin(text) => {
                 let name = format!("/{module}.ko");
                 if !text.lines().any(|line| line.trim_end().ends_with(&name)) {

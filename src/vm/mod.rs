@@ -3,6 +3,7 @@
 //! Joins `locule_runtime`'s isolation to `locule_vmm`. Owns which kernel and which guest program are taken and how
 //! large a machine is. Never makes a container itself, and never falls back to less isolation.
 
+mod cache;
 pub mod guest;
 pub mod kernel;
 pub mod size;
