@@ -68,6 +68,13 @@ pub fn unpacked(mut file: File, path: &Path) -> Result<File> {
     File::open(&target).doing(|| format!("opening {}", target.display()))
 }
 
+/// Puts what `from` has to say into `path`, whole or not at all.
+pub fn put(path: &Path, from: &mut dyn Read) -> Result<()> {
+    let mut bytes = Vec::new();
+    from.read_to_end(&mut bytes).doing(|| format!("reading what shall be {}", path.display()))?;
+    write(path, &bytes)
+}
+
 fn is_digest(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }

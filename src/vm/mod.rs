@@ -3,7 +3,7 @@
 //! Joins `locule_runtime`'s isolation to `locule_vmm`. Owns which kernel and which guest program are taken and how
 //! large a machine is. Never makes a container itself, and never falls back to less isolation.
 
-mod cache;
+pub mod cache;
 pub mod guest;
 pub mod kernel;
 pub mod size;
@@ -12,6 +12,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use locule_machines::host::Finding;
 use locule_runtime::error::Context;
 use locule_runtime::isolation::{self, Hypervisor, Monitor, Stage, Wanted};
 use locule_runtime::{Error, Result};
@@ -73,6 +74,22 @@ pub fn kvm() -> Result<File> {
         ));
     }
     Ok(file)
+}
+
+/// What virtual machines need of this host: found, or what to do about it.
+pub fn look() -> Vec<Finding> {
+    let told = |what: String, found: Result<()>| Finding {
+        what,
+        needed: false,
+        remedy: found.err().map(|err| err.to_string()),
+    };
+    let kernel = kernel::chosen();
+    let name = kernel.as_ref().map_or("a kernel".into(), |kernel| kernel.image.display().to_string());
+    vec![
+        told("virtual machines: KVM".into(), kvm().map(drop)),
+        told(format!("virtual machines: {name} to boot"), kernel.map(drop)),
+        told("virtual machines: the program inside, locule-guest".into(), guest::open().map(drop)),
+    ]
 }
 
 /// Everything of the host's that a machine needs, open.

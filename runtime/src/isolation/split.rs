@@ -168,8 +168,8 @@ mod tests {
 
     fn document() -> serde_json::Value {
         serde_json::json!({
-            "ociVersion": "1.2.0", "root": {"path": "rootfs", "readonly": true}, "hostname": "h",
-            "process": {"args": ["sh"], "cwd": "/", "apparmorProfile": "", "rlimits":
+            "ociVersion": "1.2.0", "root": {"path": "rootfs", "readonly": true},
+            "process": {"args": ["sh"], "cwd": "/", "rlimits":
                 [{"type": "RLIMIT_NOFILE", "soft": 9, "hard": 9}]},
             "mounts": [
                 {"destination": "/proc", "type": "proc", "source": "proc"},
