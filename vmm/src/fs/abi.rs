@@ -104,14 +104,11 @@ pub mod fopen {
     #![allow(missing_docs, reason = "the names are those of the kernel's header")]
     pub const DIRECT_IO: u32 = 1 << 0;
     pub const KEEP_CACHE: u32 = 1 << 1;
-    pub const CACHE_DIR: u32 = 1 << 3;
     pub const NOFLUSH: u32 = 1 << 5;
 }
 
 /// A directory that is the root of another mount: the guest mounts it by itself.
 pub const ATTR_SUBMOUNT: u32 = 1 << 0;
-/// [`GetattrIn::flags`]: a handle is given.
-pub const GETATTR_FH: u32 = 1 << 0;
 /// [`OpenIn::open_flags`]: the writer has no right to keep the set-id bits.
 pub const OPEN_KILL_SUIDGID: u32 = 1 << 0;
 /// [`WriteIn::write_flags`]: written back from the guest's page cache.
@@ -196,8 +193,6 @@ wire! {
     BatchForgetIn { count: u32, dummy: u32 }
     /// `fuse_forget_one`.
     ForgetOne { nodeid: u64, nlookup: u64 }
-    /// `fuse_getattr_in`.
-    GetattrIn { flags: u32, dummy: u32, fh: u64 }
     /// `fuse_setattr_in`.
     SetattrIn {
         valid: u32, padding: u32, fh: u64, size: u64, lock_owner: u64, atime: u64, mtime: u64, ctime: u64,
@@ -258,8 +253,6 @@ wire! {
     LseekIn { fh: u64, offset: u64, whence: u32, padding: u32 }
     /// `fuse_copy_file_range_in`.
     CopyIn { fh_in: u64, off_in: u64, nodeid_out: u64, fh_out: u64, off_out: u64, len: u64, flags: u64 }
-    /// `fuse_statx_in`.
-    StatxIn { flags: u32, reserved: u32, fh: u64, sx_flags: u32, sx_mask: u32 }
     /// `fuse_sx_time`.
     SxTime { sec: i64, nsec: u32, reserved: i32 }
     /// `fuse_statx`, without its tail of spare words.

@@ -18,7 +18,6 @@ use crate::{Doing as _, Error};
 /// What an entry of the tree says about everything below it.
 #[derive(Debug)]
 pub struct Share {
-    index: usize,
     /// The entry's access.
     pub access: Access,
     /// The entry's cache.
@@ -180,7 +179,7 @@ impl Nodes {
                 ));
             }
             let local = file::statfs(entry.file.as_fd()).ok().filter(closes_well).map(|_| device(&stat));
-            let share = Arc::new(Share { index, access: entry.access, cache: entry.cache, local });
+            let share = Arc::new(Share { access: entry.access, cache: entry.cache, local });
             let id = table.next;
             table.next += 1;
             let file = File {
