@@ -5,7 +5,11 @@
 
 pub mod cache;
 pub mod guest;
+mod jail;
 pub mod kernel;
+mod monitor;
+mod network;
+mod options;
 pub mod size;
 
 use std::fs::File;
@@ -41,7 +45,8 @@ impl Hypervisor for Kvm {
         let size = size::Size::of(wanted.resources).map_err(refused)?;
         let kernel = kernel::chosen().and_then(|kernel| kernel.open()).map_err(refused)?;
         let agent = guest::open().map_err(refused)?;
-        Ok(Box::new(Parts { kvm, size, kernel, agent }))
+        let options = options::Options::of(wanted.annotations).map_err(refused)?;
+        Ok(Box::new(Parts { kvm, size, kernel, agent, options }))
     }
 
     fn allowance(&self, limit: Option<u64>) -> u64 {
@@ -49,7 +54,7 @@ impl Hypervisor for Kvm {
     }
 
     fn take_over(&self) -> Result<(Vec<u8>, Vec<OwnedFd>)> {
-        Ok((b"[]".to_vec(), Vec::new()))
+        network::take_over()
     }
 }
 
@@ -94,11 +99,12 @@ pub fn look() -> Vec<Finding> {
 
 /// Everything of the host's that a machine needs, open.
 #[derive(Debug)]
-struct Parts {
+pub struct Parts {
     kvm: File,
     size: size::Size,
     kernel: kernel::Opened,
     agent: File,
+    options: options::Options,
 }
 
 impl Monitor for Parts {
@@ -109,6 +115,6 @@ impl Monitor for Parts {
     }
 
     fn run(self: Box<Self>, stage: Stage) -> ! {
-        stage.give_up(Error::unsupported("this build cannot run virtual machines yet: use isolation namespaces"))
+        monitor::run(*self, stage)
     }
 }

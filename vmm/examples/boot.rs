@@ -19,6 +19,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (kernel, options) = arguments.split_last().ok_or("usage: boot [OPTION VALUE…] KERNEL")?;
     let console: OwnedFd = std::io::stdout().as_fd().try_clone_to_owned()?;
     let mut config = Config {
+        kvm: None,
         memory: 256 << 20,
         vcpus: 1,
         kernel: File::open(kernel)?,

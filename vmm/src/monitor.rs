@@ -88,7 +88,8 @@ impl Monitor {
     pub fn new(config: Config) -> Result<Monitor> {
         let trace = Trace::new(config.trace);
         check(&config)?;
-        let kvm = open_kvm()?;
+        let mut config = config;
+        let kvm = open_kvm(config.kvm.take())?;
         let vm = Arc::new(kvm.create_vm().doing("making a virtual machine")?);
         trace.stage("machine");
         let memory = Memory::new(config.memory)?;
@@ -115,8 +116,10 @@ impl Monitor {
             events: &events,
             root: Root::new()?,
         };
-        let mut config = config;
         bus.add(Box::new(Console::new(config.console.take(), config.channel.take())?))?;
+        if let Some(tree) = config.tree.take() {
+            bus.add(crate::fs::device("locule", tree)?)?;
+        }
         let root = bus.root;
         // A KVM without read-only memory brings each read of the configuration to us.
         if kvm.check_extension(Cap::ReadonlyMem) {
@@ -175,8 +178,11 @@ fn check(config: &Config) -> Result<()> {
     Ok(())
 }
 
-fn open_kvm() -> Result<Kvm> {
-    let kvm = Kvm::new().doing("opening /dev/kvm")?;
+fn open_kvm(opened: Option<OwnedFd>) -> Result<Kvm> {
+    let kvm = match opened {
+        Some(file) => sys::adopt_kvm(file),
+        None => Kvm::new().doing("opening /dev/kvm")?,
+    };
     let version = kvm.get_api_version();
     if version != 12 {
         return Err(Error::refused(

@@ -41,11 +41,6 @@ impl Stage {
         Ok(())
     }
 
-    /// Takes the last thing away that this process could reach by a path: its procfs.
-    pub fn close_root(&self) -> Result<()> {
-        nix::mount::umount2("/proc", nix::mount::MntFlags::MNT_DETACH).doing(|| "leaving the monitor's procfs")
-    }
-
     /// Becomes readable when [`Stage::accept`] has something to do.
     pub fn start_awaited(&self) -> Option<BorrowedFd<'_>> {
         self.gate.as_ref().map(AsFd::as_fd).or(self.channel.as_ref().map(AsFd::as_fd))

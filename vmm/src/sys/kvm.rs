@@ -32,6 +32,13 @@ pub struct Slot {
     pub read_only: bool,
 }
 
+/// KVM as somebody else has opened it.
+pub fn adopt_kvm(file: std::os::fd::OwnedFd) -> Kvm {
+    use std::os::fd::{FromRawFd as _, IntoRawFd as _};
+    // SAFETY: the descriptor is owned, and given up here.
+    unsafe { Kvm::from_raw_fd(file.into_raw_fd()) }
+}
+
 /// Makes memory of this process the guest's.
 ///
 /// `host` must stay mapped as long as the virtual machine exists: it is borrowed from [`crate::memory::Memory`]

@@ -9,6 +9,6 @@ mod thread;
 
 pub use event::Event;
 pub use iovec::{pread, pwrite, read, send, write};
-pub use kvm::{Slot, add_slot, kicked_by, supported_hyperv};
+pub use kvm::{Slot, add_slot, adopt_kvm, kicked_by, supported_hyperv};
 pub use map::{Window, discard, map_file};
 pub use thread::{KICK, block_signals, kick, tid};
