@@ -1,0 +1,21 @@
+//! The monitor of a VM container: it makes a virtual machine with KVM, boots a kernel in it without
+//! firmware, gives it virtio devices on a PCI root, and tells how it ended.
+//!
+//! It owns its threads (one a virtual processor, one for the devices' events, those of the file server) and
+//! what [`Config`] hands over. It opens nothing by path but `/dev/kvm`, starts no process, and knows nothing
+//! of containers.
+
+pub mod block;
+pub mod config;
+mod error;
+pub mod fs;
+pub mod memory;
+mod monitor;
+pub mod net;
+pub mod sys;
+pub mod virtio;
+pub mod vsock;
+
+pub use config::{Config, Identity};
+pub use error::{Doing, Error, Result};
+pub use monitor::{Ending, Exits, Monitor, Running};

@@ -1,0 +1,6 @@
+//! The only place with `unsafe`: small wrappers around calls that the crates do not wrap.
+#![allow(unsafe_code)]
+
+mod event;
+
+pub use event::Event;
