@@ -3,13 +3,15 @@
 //! The root that the kernel mounted is the host's read-only directory with `root`, `mounts` and `modules`;
 //! it has no place to mount on. So a tmpfs becomes the root, and those trees are attached in it.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use locule_runtime::attrs::netdev;
-use locule_runtime::error::{Context, Error, Result};
+use locule_runtime::error::{Context, Result};
 use locule_runtime::sys::fs::{cstring, openat2};
-use locule_runtime::sys::mount::{attach, attr, clone_tree, detached};
+use locule_runtime::sys::mount::{
+    attach, attr, clone_tree, detached, fsconfig_create, fsconfig_flag, fsmount, fsopen,
+};
 use locule_runtime::sys::process::{dup_to, mknodat};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag};
@@ -36,14 +38,8 @@ const OWN_CGROUP: &str = "/sys/fs/cgroup/locule-guest";
 const SHARES: [(&str, bool); 3] = [("root", true), ("mounts", false), ("modules", false)];
 
 /// The devices of a namespace's /dev; a machine has the kernel's own.
-const DEVICES: [(&str, u64, u64); 6] = [
-    ("null", 1, 3),
-    ("zero", 1, 5),
-    ("full", 1, 7),
-    ("random", 1, 8),
-    ("urandom", 1, 9),
-    ("tty", 5, 0),
-];
+const DEVICES: [(&str, u64, u64); 6] =
+    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
 
 /// Makes the guest ready. What need not stop it is told in the answer.
 pub fn run(place: Place) -> Result<Vec<String>> {
@@ -131,8 +127,7 @@ fn devices(place: Place) -> Result<()> {
             }
         }
     }
-    let options = [("newinstance", ""), ("ptmxmode", "0666"), ("mode", "0620")];
-    mount("devpts", "/dev/pts", &options[1..], attr::NOSUID | attr::NOEXEC)
+    mount("devpts", "/dev/pts", &[("ptmxmode", "0666"), ("mode", "0620")], attr::NOSUID | attr::NOEXEC)
 }
 
 /// Descriptors 0 to 2, which the kernel opens only where it finds a console.
@@ -162,18 +157,14 @@ fn keep(fd: OwnedFd) {
 /// The cgroup tree, with every controller for children of its root.
 fn cgroups() -> Result<()> {
     let root = locule_runtime::cgroup::MOUNT;
-    let target = openat2(AT_FDCWD, root, OFlag::O_PATH | OFlag::O_DIRECTORY, 0, 0);
     let doing = || format!("mounting cgroup2 on {root}");
-    let mounted = [&[(c"memory_recursiveprot", true)][..], &[]].into_iter().find_map(|options| {
-        let ctx = locule_runtime::sys::mount::fsopen(c"cgroup2").ok()?;
-        for (flag, _) in options {
-            locule_runtime::sys::mount::fsconfig_flag(&ctx, flag).ok()?;
-        }
-        locule_runtime::sys::mount::fsconfig_create(&ctx).ok()?;
-        locule_runtime::sys::mount::fsmount(&ctx, attr::NOSUID | attr::NODEV | attr::NOEXEC).ok()
-    });
-    let mounted = mounted.ok_or_else(|| Error::unsupported(doing()))?;
-    attach(mounted, target.doing(doing)?).doing(doing)?;
+    let target = openat2(AT_FDCWD, root, OFlag::O_PATH | OFlag::O_DIRECTORY, 0, 0).doing(doing)?;
+    let ctx = fsopen(c"cgroup2").doing(doing)?;
+    // As systemd mounts it: protection of memory is shared out among children.
+    let _ = fsconfig_flag(&ctx, c"memory_recursiveprot");
+    fsconfig_create(&ctx).doing(doing)?;
+    let tree = fsmount(&ctx, attr::NOSUID | attr::NODEV | attr::NOEXEC).doing(doing)?;
+    attach(tree, target).doing(doing)?;
     make_dir(OWN_CGROUP)?;
     write(&format!("{OWN_CGROUP}/cgroup.procs"), "1")?;
     let controllers = std::fs::read_to_string(format!("{root}/cgroup.controllers"))
