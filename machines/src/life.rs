@@ -383,6 +383,10 @@ fn bundle_of(
         no_new_keyring: false,
         manager: cgroup::Manager::Cgroupfs,
         rootless: false,
+        isolation: Some(match definition.isolation {
+            crate::definition::Isolation::Namespaces => locule_runtime::Isolation::Namespaces,
+            crate::definition::Isolation::Vm => locule_runtime::Isolation::Vm,
+        }),
         seal,
     };
     Ok(Prepared { request, init, stop_signal })
