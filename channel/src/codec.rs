@@ -33,7 +33,8 @@ mod kind {
     pub const DATA: u8 = 0x40;
     pub const EOF: u8 = 0x41;
     pub const CREDIT: u8 = 0x42;
-    pub const REFUSED: u8 = 0x43;
+    pub const CLOSE: u8 = 0x43;
+    pub const REFUSED: u8 = 0x44;
     pub const GUEST_HELLO: u8 = 0x81;
     pub const CREATED: u8 = 0x82;
     pub const STARTED: u8 = 0x83;
@@ -60,7 +61,7 @@ fn form(kind: u8) -> Option<Form> {
             (1, LARGEST_DOCUMENT)
         }
         REFUSED => (0, LARGEST_DOCUMENT),
-        START | STATS | PS | SHUTDOWN | EOF | FLUSHED => (0, 0),
+        START | STATS | PS | SHUTDOWN | EOF | CLOSE | FLUSHED => (0, 0),
         RESIZE | CREDIT => (4, 4),
         SIGNAL | OUT_OF_MEMORY => (8, 8),
         SET_TIME | EXITED => (12, 12),
@@ -68,7 +69,7 @@ fn form(kind: u8) -> Option<Form> {
         _ => return None,
     };
     let from = match kind {
-        DATA | EOF | CREDIT | REFUSED => None,
+        DATA | EOF | CREDIT | CLOSE | REFUSED => None,
         kind if kind < DATA => Some(Side::Host),
         _ => Some(Side::Guest),
     };
@@ -84,13 +85,14 @@ fn form(kind: u8) -> Option<Form> {
             | DATA
             | EOF
             | CREDIT
+            | CLOSE
             | STARTED
             | FAILED
             | DONE
             | EXITED
             | FLUSHED
     );
-    Some(Form { least, most, stream: matches!(kind, DATA | EOF | CREDIT), id, from })
+    Some(Form { least, most, stream: matches!(kind, DATA | EOF | CREDIT | CLOSE), id, from })
 }
 
 /// Puts a header and the payload into `out`.
@@ -149,6 +151,7 @@ impl Frame {
             Frame::Credit { session, stream, bytes } => {
                 put(out, CREDIT, stream.number(), *session, &bytes.to_le_bytes())
             }
+            Frame::Close { session, stream } => put(out, CLOSE, stream.number(), *session, &[]),
             Frame::Refused { reason } => put(out, REFUSED, 0, 0, reason.as_bytes()),
             Frame::GuestHello(hello) => put_document(out, GUEST_HELLO, 0, hello),
             Frame::Created(running) => put_document(out, CREATED, INIT, running),
@@ -224,14 +227,13 @@ impl Decoder {
             .ok_or_else(|| Violation::new(format!("a frame for the unknown stream {part}")))?;
         let Some(payload) = rest.get(..length) else { return Ok(None) };
         let frame = decode(kind, stream, id, payload)?;
-        if let Frame::Data { stream, .. } | Frame::Eof { stream, .. } | Frame::Credit { stream, .. } = &frame
-        {
-            // Data flows one way on each stream, credit the other.
-            let to_process = *stream == Stream::Stdin;
-            let with_data = !matches!(frame, Frame::Credit { .. });
-            if (self.from == Side::Host) != (to_process == with_data) {
-                return Err(Violation::new("a frame against the direction of its stream"));
-            }
+        let forward = match &frame {
+            Frame::Data { stream, .. } | Frame::Eof { stream, .. } => Some(*stream == Stream::Stdin),
+            Frame::Credit { stream, .. } | Frame::Close { stream, .. } => Some(*stream != Stream::Stdin),
+            _ => None,
+        };
+        if forward.is_some_and(|from_host| from_host != (self.from == Side::Host)) {
+            return Err(Violation::new("a frame against the direction of its stream"));
         }
         self.at += HEADER + length;
         Ok(Some(frame))
@@ -272,6 +274,7 @@ fn decode(kind: u8, stream: Stream, id: u32, payload: &[u8]) -> Result<Frame, Vi
         DATA => Frame::Data { session: id, stream, bytes: payload.to_vec() },
         EOF => Frame::Eof { session: id, stream },
         CREDIT => Frame::Credit { session: id, stream, bytes: u32_at(payload, 0)? },
+        CLOSE => Frame::Close { session: id, stream },
         REFUSED => Frame::Refused { reason: String::from_utf8_lossy(payload).into_owned() },
         GUEST_HELLO => Frame::GuestHello(document(kind, payload)?),
         CREATED => Frame::Created(document(kind, payload)?),

@@ -87,6 +87,7 @@ pub enum Frame {
     Data { session: u32, stream: Stream, bytes: Vec<u8> },
     Eof { session: u32, stream: Stream },
     Credit { session: u32, stream: Stream, bytes: u32 },
+    Close { session: u32, stream: Stream },
     Refused { reason: String },
     GuestHello(GuestHello),
     Created(Running),

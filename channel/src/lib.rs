@@ -39,7 +39,8 @@
 //! | 0x40 | Data | both | session | `part`, 1 to [`LARGEST_DATA`] bytes |
 //! | 0x41 | Eof | both | session | `part`; nothing follows on that stream |
 //! | 0x42 | Credit | both | session | `part`, u32: so many more bytes may be sent to me |
-//! | 0x43 | Refused | both | 0 | UTF-8 text: the sender reads nothing more, and why |
+//! | 0x43 | Close | both | session | `part`; I take no more of that stream: who writes it is to see a closed pipe |
+//! | 0x44 | Refused | both | 0 | UTF-8 text: the sender reads nothing more, and why |
 //! | 0x81 | Hello | guest | 0 | doc [`GuestHello`](document::GuestHello) |
 //! | 0x82 | Created | guest | 0 | doc [`Running`](document::Running) |
 //! | 0x83 | Started | guest | session | doc [`Running`](document::Running) |
@@ -73,7 +74,8 @@
 //! Each stream of a session has [`WINDOW`] bytes of credit in its one direction when the session
 //! begins (with Create or Exec as sent). Data spends it, the receiver gives it back by Credit as it
 //! passes the bytes on, and never beyond [`WINDOW`]. So a receiver holds at most [`WINDOW`] bytes of a
-//! stream, and one that is slow stalls no other. What was sent for a session that the other side has
+//! stream, and one that is slow stalls no other. A receiver whose own reader is gone says Close, and the sender
+//! answers with Eof; of a terminal that is its hang-up. What was sent for a session that the other side has
 //! ended meanwhile is dropped. The *host always reads*; the guest may stop reading while it
 //! cannot write, so that the answers which it owes are bounded.
 

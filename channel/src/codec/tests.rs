@@ -25,6 +25,7 @@ fn host_frames() -> Vec<Frame> {
         Frame::Data { session: u32::MAX, stream: Stream::Stdin, bytes: vec![0; LARGEST_DATA] },
         Frame::Eof { session: 9, stream: Stream::Stdin },
         Frame::Credit { session: 9, stream: Stream::Stderr, bytes: 4096 },
+        Frame::Close { session: 9, stream: Stream::Stdout },
         Frame::Refused { reason: "another version".into() },
     ]
 }
@@ -46,6 +47,7 @@ fn guest_frames() -> Vec<Frame> {
         Frame::Data { session: 0, stream: Stream::Stdout, bytes: b"hello".to_vec() },
         Frame::Eof { session: 0, stream: Stream::Stderr },
         Frame::Credit { session: 0, stream: Stream::Stdin, bytes: 1 },
+        Frame::Close { session: 0, stream: Stream::Stdin },
     ]
 }
 

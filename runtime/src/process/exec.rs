@@ -57,6 +57,8 @@ pub struct ExecRequest {
 /// How `exec` went.
 #[derive(Debug)]
 pub struct Executed {
+    /// The process's pid, in the caller's pid namespace.
+    pub pid: i32,
     /// How the process ended; `None` when detached.
     pub exit: Option<Exit>,
     /// What the user should know.
@@ -195,14 +197,14 @@ pub fn exec(container: &Container, mut request: ExecRequest) -> Result<Executed>
         }
     };
     if request.detach {
-        return Ok(Executed { exit: None, warnings });
+        return Ok(Executed { pid, exit: None, warnings });
     }
     // It stays for as long as the workload, and has nothing to do but to pass things on.
     let exit = caps::keep_kill_alone()
         .and_then(|()| attend(pid, &pidfd, master, None))
         .inspect_err(|_| kill())
         .map(Some)?;
-    Ok(Executed { exit, warnings })
+    Ok(Executed { pid, exit, warnings })
 }
 
 /// Opens the root of process `pid`, which `pidfd` pins.
