@@ -46,7 +46,8 @@ impl Hypervisor for Kvm {
         let kernel = kernel::chosen().and_then(|kernel| kernel.open()).map_err(refused)?;
         let agent = guest::open().map_err(refused)?;
         let options = options::Options::of(wanted.annotations).map_err(refused)?;
-        Ok(Box::new(Parts { kvm, size, kernel, agent, options }))
+        let null = File::options().read(true).write(true).open("/dev/null").doing(|| "opening /dev/null")?;
+        Ok(Box::new(Parts { kvm, size, kernel, agent, null, options }))
     }
 
     fn allowance(&self, limit: Option<u64>) -> u64 {
@@ -104,12 +105,13 @@ pub struct Parts {
     size: size::Size,
     kernel: kernel::Opened,
     agent: File,
+    null: File,
     options: options::Options,
 }
 
 impl Monitor for Parts {
     fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
-        let mut all = vec![self.kvm.as_fd(), self.kernel.image.as_fd(), self.agent.as_fd()];
+        let mut all = vec![self.kvm.as_fd(), self.kernel.image.as_fd(), self.agent.as_fd(), self.null.as_fd()];
         all.extend(self.kernel.modules.as_ref().map(AsFd::as_fd));
         all
     }

@@ -26,6 +26,11 @@ pub fn first_mac(at: usize) -> [u8; 6] {
     [0x06, 0x6c, 0x63, 0x76, 0x6d, u8::try_from(at).unwrap_or(u8::MAX)]
 }
 
+/// The document for the machine's interface number `at`, which takes the place of the one that was taken over.
+pub fn place(document: Interface, at: usize) -> Interface {
+    Interface { address: Some(document.mac), mac: text(first_mac(at)), ..document }
+}
+
 /// A hardware address as text.
 pub fn text(mac: [u8; 6]) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
@@ -35,6 +40,7 @@ fn document(taken: &Taken) -> Interface {
     Interface {
         name: taken.name.clone(),
         mac: text(taken.mac.0),
+        address: None,
         mtu: Some(taken.mtu),
         addresses: taken.addresses.iter().map(ToString::to_string).collect(),
         routes: taken

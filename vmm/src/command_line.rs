@@ -18,7 +18,7 @@ pub fn make(config: &Config) -> String {
         words.push("quiet");
     }
     if config.tree.is_some() {
-        words.push("rootfstype=virtiofs root=locule ro init=/init");
+        words.push("rootfstype=virtiofs root=locule rw init=/init");
     }
     if !config.command_line.is_empty() {
         words.push(&config.command_line);
