@@ -3,7 +3,7 @@
 //!
 //! It owns its threads (one a virtual processor, one for the devices' events, those of the file server) and
 //! what [`Config`] hands over. It opens nothing by path but `/dev/kvm`, starts no process, and knows nothing
-//! of containers.
+//! of containers. Beside it, [`session`] speaks with the program inside about processes and their streams.
 
 pub mod block;
 pub mod config;
@@ -12,6 +12,7 @@ pub mod fs;
 pub mod memory;
 mod monitor;
 pub mod net;
+pub mod session;
 pub mod sys;
 pub mod virtio;
 pub mod vsock;

@@ -2,5 +2,6 @@
 #![allow(unsafe_code)]
 
 mod event;
+pub mod io;
 
 pub use event::Event;
