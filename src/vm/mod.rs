@@ -22,7 +22,9 @@ const NAME: &str = "locule-vm";
 
 /// Whether this program was called by that name.
 pub fn called_as_vm() -> bool {
-    std::env::args_os().next().is_some_and(|name| Path::new(&name).file_name().is_some_and(|name| name == NAME))
+    std::env::args_os()
+        .next()
+        .is_some_and(|name| Path::new(&name).file_name().is_some_and(|name| name == NAME))
 }
 
 /// Makes this program's virtual machines known to the library.
@@ -109,6 +111,8 @@ impl Monitor for Parts {
     }
 
     fn run(self: Box<Self>, stage: Stage) -> ! {
-        stage.give_up(Error::unsupported("this build cannot run virtual machines yet: use isolation namespaces"))
+        stage.give_up(Error::unsupported(
+            "this build cannot run virtual machines yet: use isolation namespaces",
+        ))
     }
 }

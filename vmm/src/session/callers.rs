@@ -129,11 +129,15 @@ impl Session {
                 let stdio = <[OwnedFd; 3]>::try_from(fds)
                     .map_err(|_| Error::invalid("a process to execute needs three descriptors"))?;
                 if self.processes.len() >= MOST_SESSIONS {
-                    return Err(Error::new(Kind::System, format!("{MOST_SESSIONS} processes are served already")));
+                    return Err(Error::new(
+                        Kind::System,
+                        format!("{MOST_SESSIONS} processes are served already"),
+                    ));
                 }
                 let terminal = process.terminal;
                 let document = serde_json::to_value(process).doing(|| "encoding the process")?;
-                self.link.send(&Frame::Exec { session: id, exec: Exec { process: document, cgroup: None } })?;
+                self.link
+                    .send(&Frame::Exec { session: id, exec: Exec { process: document, cgroup: None } })?;
                 self.processes.insert(id, Process::new(id, stdio, terminal));
                 self.tell_size(id);
                 Wants::Process(id)
@@ -184,7 +188,10 @@ impl Session {
     }
 
     fn caller_of(&self, id: u32) -> Option<(u32, Wants)> {
-        self.callers.iter().find(|(_, caller)| caller.wants.id() == Some(id)).map(|(key, caller)| (*key, caller.wants))
+        self.callers
+            .iter()
+            .find(|(_, caller)| caller.wants.id() == Some(id))
+            .map(|(key, caller)| (*key, caller.wants))
     }
 
     /// The process of session `id` runs.

@@ -26,7 +26,8 @@ pub struct Endpoint {
 impl Endpoint {
     /// Takes over `fd`. `O_NONBLOCK` would hold for everybody who shares it, so pipes and terminals are opened anew.
     pub fn new(fd: OwnedFd, direction: Direction) -> Endpoint {
-        let kind = fstat(&fd).map_or(SFlag::empty(), |stat| SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT);
+        let kind =
+            fstat(&fd).map_or(SFlag::empty(), |stat| SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT);
         if kind == SFlag::S_IFIFO || kind == SFlag::S_IFCHR {
             use std::os::fd::AsRawFd;
             let access = if direction == Direction::Read { OFlag::O_RDONLY } else { OFlag::O_WRONLY };
