@@ -67,7 +67,9 @@ fn busybox() -> &'static Path {
         for applet in str::from_utf8(&listed).unwrap().lines().filter(|name| *name != "busybox") {
             symlink("busybox", dir.join(applet)).unwrap();
         }
-        fs::copy(env!("CARGO_BIN_EXE_locule-guest"), dir.join("guest")).unwrap();
+        // The shipped build, say.
+        let guest = std::env::var("LOCULE_GUEST").unwrap_or(env!("CARGO_BIN_EXE_locule-guest").into());
+        fs::copy(guest, dir.join("guest")).unwrap();
         dir
     })
 }
