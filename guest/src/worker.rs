@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use locule_channel::document::{Failure, FailureKind, Running};
 use locule_runtime::cgroup::Manager;
 use locule_runtime::error::{Context, Result};
+use locule_runtime::isolation::Isolation;
 use locule_runtime::process::create::{CreateRequest, Then, make};
 use locule_runtime::process::exec::{ExecRequest, exec};
 use locule_runtime::process::seal::Seal;
@@ -77,6 +78,7 @@ fn create(id: &str, console: Option<&str>) -> Result<Running> {
         no_new_keyring: false,
         manager: Manager::Cgroupfs,
         rootless: false,
+        isolation: Some(Isolation::Namespaces),
         // The binary is on a file system that nobody in the machine can write.
         seal: Seal::default(),
     };

@@ -65,7 +65,8 @@ pub fn take_over() -> Result<Vec<Taken>> {
         )
         .hint("give each machine a network namespace of its own"));
     }
-    let wanted: Vec<&Link> = all.iter().filter(|link| link.up && link.mac.is_some_and(|mac| mac.0 != [0; 6])).collect();
+    let wanted: Vec<&Link> =
+        all.iter().filter(|link| link.up && link.mac.is_some_and(|mac| mac.0 != [0; 6])).collect();
     let addresses = links.addresses()?;
     let ways = ways(&mut links)?;
     let neighbours = neighbours(&mut links)?;
@@ -74,13 +75,18 @@ pub fn take_over() -> Result<Vec<Taken>> {
         let Some(mac) = link.mac else { continue };
         let tap = lead(&mut links, link, &format!("{TAP}{at}"))
             .map_err(|err| err.context(format_args!("taking over the interface {}", link.name)))?;
-        let of_link = |(index, cidr): &(u32, Cidr)| (*index == link.index && !by_itself(cidr)).then_some(*cidr);
+        let of_link =
+            |(index, cidr): &(u32, Cidr)| (*index == link.index && !by_itself(cidr)).then_some(*cidr);
         taken.push(Taken {
             name: link.name.clone(),
             mac,
             mtu: link.mtu,
             addresses: addresses.iter().filter_map(of_link).collect(),
-            routes: ways.iter().filter(|(index, _)| *index == link.index).map(|(_, way)| way.clone()).collect(),
+            routes: ways
+                .iter()
+                .filter(|(index, _)| *index == link.index)
+                .map(|(_, way)| way.clone())
+                .collect(),
             neighbours: neighbours
                 .iter()
                 .filter(|(index, ..)| *index == link.index)
@@ -99,7 +105,8 @@ fn by_itself(cidr: &Cidr) -> bool {
 
 /// A tap beside `link`, and each led into the other.
 fn lead(links: &mut Links, link: &Link, name: &str) -> Result<OwnedFd> {
-    let tap = tun::tap(name).map_err(|errno| Error::sys(errno, format!("making the tap {name}")).needs_module("tun"))?;
+    let tap = tun::tap(name)
+        .map_err(|errno| Error::sys(errno, format!("making the tap {name}")).needs_module("tun"))?;
     let made = links.need(name)?;
     links.configure_tap(made.index, link.mtu)?;
     for (from, to) in [(link.index, made.index), (made.index, link.index)] {
@@ -157,10 +164,13 @@ fn ways(links: &mut Links) -> Result<Vec<(u32, Way)>> {
             other => other.map_err(|errno| Error::sys(errno, "listing routes"))?,
         };
         for message in messages {
-            let Some([_, prefix, _, _, table, protocol, _, kind]) = message.payload.get(..8) else { continue };
+            let Some([_, prefix, _, _, table, protocol, _, kind]) = message.payload.get(..8) else {
+                continue;
+            };
             let flags = u32_at(&message.payload, 8).unwrap_or(0);
             // The kernel makes its own inside, too.
-            if *table != libc::RT_TABLE_MAIN || *protocol == libc::RTPROT_KERNEL || *kind != libc::RTN_UNICAST {
+            if *table != libc::RT_TABLE_MAIN || *protocol == libc::RTPROT_KERNEL || *kind != libc::RTN_UNICAST
+            {
                 continue;
             }
             let value = |wanted| message.attrs(12).find(|(kind, _)| *kind == wanted).map(|(_, v)| v);
@@ -174,7 +184,9 @@ fn ways(links: &mut Links) -> Result<Vec<(u32, Way)>> {
                 to,
                 via: value(libc::RTA_GATEWAY).and_then(address),
                 source: value(libc::RTA_PREFSRC).and_then(address),
-                metric: value(libc::RTA_PRIORITY).and_then(|bytes| u32_at(bytes, 0)).filter(|metric| *metric != 0),
+                metric: value(libc::RTA_PRIORITY)
+                    .and_then(|bytes| u32_at(bytes, 0))
+                    .filter(|metric| *metric != 0),
                 onlink: flags & 4 != 0,
             };
             found.push((index, way));

@@ -350,7 +350,10 @@ impl Container {
             let hypervisor = isolation::hypervisor()?;
             wanted = split::outer_resources(&wanted, &|limit| hypervisor.allowance(limit));
             // Asked for before anything is changed: a paused machine would not hear it.
-            (inside != Resources::default()).then(|| self.monitor("update")).transpose()?.map(|to| (to, inside))
+            (inside != Resources::default())
+                .then(|| self.monitor("update"))
+                .transpose()?
+                .map(|to| (to, inside))
         } else {
             None
         };

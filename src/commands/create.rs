@@ -45,8 +45,12 @@ pub fn arguments(command: Command) -> Command {
             .value_parser(value_parser!(u32)),
         switch("no-pivot", "Move the root mount instead of pivot_root, for a root on a ramdisk"),
         switch("no-new-keyring", "Keep the caller's session keyring"),
-        option("isolation", "KIND", "What separates it from the host; default is the annotation org.locule.isolation")
-            .value_parser(["namespaces", "vm"]),
+        option(
+            "isolation",
+            "KIND",
+            "What separates it from the host; default is the annotation org.locule.isolation",
+        )
+        .value_parser(["namespaces", "vm"]),
     ])
 }
 

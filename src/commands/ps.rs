@@ -82,7 +82,15 @@ fn run(globals: &Globals, matches: &ArgMatches, out: &mut Out) -> Result<i32> {
 
 /// The processes of a virtual machine as a table.
 fn inside(members: &[Member]) -> String {
-    let columns = [("UID", true), ("PID", true), ("PPID", true), ("S", false), ("RSS", true), ("TIME", true), ("CMD", false)];
+    let columns = [
+        ("UID", true),
+        ("PID", true),
+        ("PPID", true),
+        ("S", false),
+        ("RSS", true),
+        ("TIME", true),
+        ("CMD", false),
+    ];
     let rows: Vec<Vec<String>> = members
         .iter()
         .map(|member| {

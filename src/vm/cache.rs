@@ -25,7 +25,8 @@ pub fn directory() -> Result<PathBuf> {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let cache = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
     cache.map(|cache| cache.join("locule/kernels")).ok_or_else(|| {
-        Error::unsupported("there is no place for unpacked kernels").hint("set HOME or XDG_CACHE_HOME, or give --data")
+        Error::unsupported("there is no place for unpacked kernels")
+            .hint("set HOME or XDG_CACHE_HOME, or give --data")
     })
 }
 
@@ -45,7 +46,8 @@ pub fn unpacked(mut file: File, path: &Path) -> Result<File> {
     }
     let dir = directory()?;
     let meta = file.metadata().doing(doing)?;
-    let mark = format!("{}.{}.{}.{}.{}", meta.dev(), meta.ino(), meta.size(), meta.mtime(), meta.mtime_nsec());
+    let mark =
+        format!("{}.{}.{}.{}.{}", meta.dev(), meta.ino(), meta.size(), meta.mtime(), meta.mtime_nsec());
     let known = std::fs::read_to_string(dir.join(&mark)).ok().filter(|digest| is_digest(digest));
     if let Some(digest) = known
         && let Ok(file) = File::open(dir.join(format!("{digest}.elf")))

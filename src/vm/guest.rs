@@ -33,7 +33,10 @@ fn check(file: File, path: &Path) -> Result<File> {
     let meta = file.metadata().doing(|| format!("looking at {}", path.display()))?;
     let own = meta.uid() == 0 || meta.uid() == nix::unistd::geteuid().as_raw();
     if !meta.is_file() || !own || meta.mode() & 0o022 != 0 {
-        return Err(Error::invalid(format!("{} is not a file that only root and you may write", path.display())));
+        return Err(Error::invalid(format!(
+            "{} is not a file that only root and you may write",
+            path.display()
+        )));
     }
     Ok(file)
 }

@@ -85,7 +85,9 @@ fn own_directory() -> PathBuf {
 }
 
 fn listed(dir: impl AsRef<Path>) -> Vec<PathBuf> {
-    std::fs::read_dir(dir).map(|entries| entries.flatten().map(|entry| entry.path()).collect()).unwrap_or_default()
+    std::fs::read_dir(dir)
+        .map(|entries| entries.flatten().map(|entry| entry.path()).collect())
+        .unwrap_or_default()
 }
 
 /// A version as numbers, so that 6.12 is newer than 6.9.
@@ -111,8 +113,10 @@ pub fn chosen() -> Result<Kernel> {
     let all = all();
     match all.iter().find(|kernel| kernel.problems.is_empty()) {
         Some(kernel) => Ok(kernel.clone()),
-        None if all.is_empty() => Err(Error::unsupported("no kernel is installed that a virtual machine could boot")
-            .hint("install one (Debian: linux-image-cloud-amd64), or name one with locule vm kernel use")),
+        None if all.is_empty() => {
+            Err(Error::unsupported("no kernel is installed that a virtual machine could boot")
+                .hint("install one (Debian: linux-image-cloud-amd64), or name one with locule vm kernel use"))
+        }
         None => Err(Error::unsupported(format!(
             "none of the {} installed kernels can boot a virtual machine: {}: {}",
             all.len(),
@@ -178,7 +182,10 @@ fn version_of(image: &Path) -> Option<String> {
 impl Kernel {
     fn look(image: PathBuf, version: Option<String>) -> Kernel {
         let modules = version.as_deref().and_then(|version| {
-            ["/lib/modules", "/usr/lib/modules"].map(|dir| Path::new(dir).join(version)).into_iter().find(|dir| dir.is_dir())
+            ["/lib/modules", "/usr/lib/modules"]
+                .map(|dir| Path::new(dir).join(version))
+                .into_iter()
+                .find(|dir| dir.is_dir())
         });
         let mut problems = Vec::new();
         if let Err(err) = File::open(&image) {
@@ -237,7 +244,8 @@ fn configuration(image: &Path, version: Option<&str>) -> Option<Config> {
         if let Some(text) = text.or_else(|| beside(format!("config-{version}"))) {
             return Some(Config::Text(text));
         }
-        let places = ["/lib/modules", "/usr/lib/modules"].map(|dir| format!("{dir}/{version}/modules.builtin"));
+        let places =
+            ["/lib/modules", "/usr/lib/modules"].map(|dir| format!("{dir}/{version}/modules.builtin"));
         return places.iter().find_map(|place| std::fs::read_to_string(place).ok()).map(Config::Builtin);
     }
     None
@@ -286,9 +294,13 @@ mod tests {
     fn what_is_modular_or_absent_is_told() {
         let all = NEEDED.map(|(option, ..)| format!("CONFIG_{option}=y")).join("\n");
         assert!(lacks(&Config::Text(all.clone())).is_empty());
-        let told = lacks(&Config::Text(all.replace("VIRTIO_FS=y", "VIRTIO_FS=m").replace("CONFIG_PVH=y\n", "")));
+        let told =
+            lacks(&Config::Text(all.replace("VIRTIO_FS=y", "VIRTIO_FS=m").replace("CONFIG_PVH=y\n", "")));
         assert_eq!(told.len(), 2);
-        assert!(told[0].contains("PVH (for its entry)") && told[1].contains("VIRTIO_FS must be built in"), "{told:?}");
+        assert!(
+            told[0].contains("PVH (for its entry)") && told[1].contains("VIRTIO_FS must be built in"),
+            "{told:?}"
+        );
         // A longer name is another option.
         let told = lacks(&Config::Text(all.replace("CONFIG_VIRTIO_PCI=y", "CONFIG_VIRTIO_PCI_LEGACY=y")));
         assert!(told[0].contains("VIRTIO_PCI"), "{told:?}");
@@ -296,7 +308,8 @@ mod tests {
 
     #[test]
     fn the_list_of_builtins_serves_as_well() {
-        let text = "kernel/drivers/virtio/virtio_pci.ko\nkernel/fs/fuse/fuse.ko\nkernel/fs/fuse/virtiofs.ko\n";
+        let text =
+            "kernel/drivers/virtio/virtio_pci.ko\nkernel/fs/fuse/fuse.ko\nkernel/fs/fuse/virtiofs.ko\n";
         let told = lacks(&Config::Builtin(text.into()));
         assert_eq!(told, ["VIRTIO_CONSOLE must be built in, and would be modules"]);
     }

@@ -26,7 +26,9 @@ const NAME: &str = "locule-vm";
 
 /// Whether this program was called by that name.
 pub fn called_as_vm() -> bool {
-    std::env::args_os().next().is_some_and(|name| Path::new(&name).file_name().is_some_and(|name| name == NAME))
+    std::env::args_os()
+        .next()
+        .is_some_and(|name| Path::new(&name).file_name().is_some_and(|name| name == NAME))
 }
 
 /// Makes this program's virtual machines known to the library.

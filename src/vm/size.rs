@@ -55,7 +55,9 @@ impl Size {
             None => (host / 2).clamp(GUEST, MOST),
         };
         if memory > host && limit.is_none() {
-            return Err(Error::unsupported(format!("this host has too little memory for a virtual machine: {host} bytes")));
+            return Err(Error::unsupported(format!(
+                "this host has too little memory for a virtual machine: {host} bytes"
+            )));
         }
         let processors = u8::try_from(processors.clamp(1, PROCESSORS)).unwrap_or(1);
         Ok(Size { memory: memory.div_ceil(2 * MIB) * 2 * MIB, processors })
@@ -64,8 +66,11 @@ impl Size {
 
 fn host_memory() -> Result<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let kib = text.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?.trim().parse().ok());
-    kib.map(|kib: u64| kib << 10).ok_or_else(|| Error::unsupported("reading MemTotal of /proc/meminfo failed"))
+    let kib = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?.trim().parse().ok());
+    kib.map(|kib: u64| kib << 10)
+        .ok_or_else(|| Error::unsupported("reading MemTotal of /proc/meminfo failed"))
 }
 
 /// As many as the quota pays for, or as many as the process may run on.
@@ -120,6 +125,9 @@ mod tests {
         assert_eq!(of(Cpu { quota: Some(50_000), ..Cpu::default() }), 1);
         assert_eq!(of(Cpu { cpus: Some("0".into()), ..Cpu::default() }), 1);
         assert_eq!(of(Cpu { quota: Some(-1), ..Cpu::default() }), processors(&Resources::default()));
-        assert_eq!((count("0-3,7"), count("5"), count(""), count("3-1"), count("a")), (Some(5), Some(1), None, None, None));
+        assert_eq!(
+            (count("0-3,7"), count("5"), count(""), count("3-1"), count("a")),
+            (Some(5), Some(1), None, None, None)
+        );
     }
 }

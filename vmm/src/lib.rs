@@ -3,7 +3,7 @@
 //!
 //! It owns its threads (one a virtual processor, one for the devices' events, those of the file server) and
 //! what [`Config`] hands over. It opens nothing by path but `/dev/kvm`, starts no process, and knows nothing
-//! of containers.
+//! of containers. Beside it, [`session`] speaks with the program inside about processes and their streams.
 
 pub mod block;
 mod command_line;
@@ -17,7 +17,8 @@ mod monitor;
 pub mod net;
 pub mod pci;
 mod ports;
-mod sys;
+pub mod session;
+pub mod sys;
 mod trace;
 mod vcpu;
 pub mod virtio;

@@ -33,7 +33,9 @@ pub fn tap(name: &str) -> nix::Result<OwnedFd> {
         .open("/dev/net/tun")
         .map_err(|err| Errno::from_raw(err.raw_os_error().unwrap_or(libc::EIO)))?;
     // SAFETY: TUNSETIFF reads and writes one ifreq, which is live and of the kernel's size.
-    Errno::result(unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF as libc::Ioctl, &raw mut request) })?;
+    Errno::result(unsafe {
+        libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF as libc::Ioctl, &raw mut request)
+    })?;
     // SAFETY: TUNSETVNETHDRSZ reads one int.
     Errno::result(unsafe {
         libc::ioctl(file.as_raw_fd(), libc::TUNSETVNETHDRSZ as libc::Ioctl, &raw const header)

@@ -56,8 +56,7 @@ fn set_up(standing: &Standing<'_>) -> Result<Connection> {
         if let Ok((rows, columns)) = tty::size(&peer)
             && (rows, columns) != (0, 0)
         {
-            spec.console_size =
-                Some(crate::spec::ConsoleSize { height: rows.into(), width: columns.into() });
+            spec.console_size = Some(crate::spec::ConsoleSize { height: rows.into(), width: columns.into() });
         }
         console::take_raw(&peer)?;
     }

@@ -78,7 +78,8 @@ pub fn refuse(spec: &Spec, plan: &Plan) -> Result<()> {
 fn is_generic(mode: u32, dev: u64) -> bool {
     let (major, minor) = (nix::sys::stat::major(dev), nix::sys::stat::minor(dev));
     let kind = mode & libc::S_IFMT;
-    kind == libc::S_IFIFO || GENERIC.iter().any(|(k, m, minors)| (*k, *m) == (kind, major) && minors.contains(&minor))
+    kind == libc::S_IFIFO
+        || GENERIC.iter().any(|(k, m, minors)| (*k, *m) == (kind, major) && minors.contains(&minor))
 }
 
 /// Whether the network namespace to be joined is the one that this process is in.
@@ -111,11 +112,13 @@ mod tests {
     fn what_all_have_of_their_own_is_taken() {
         assert_eq!(judged(|_| {}), "");
         assert_eq!(
-            judged(|d| d["linux"]["devices"] = serde_json::json!([{"type": "c", "path": "/dev/fuse", "major": 10, "minor": 229}])),
+            judged(|d| d["linux"]["devices"] =
+                serde_json::json!([{"type": "c", "path": "/dev/fuse", "major": 10, "minor": 229}])),
             ""
         );
         assert_eq!(
-            judged(|d| d["mounts"] = serde_json::json!([{"destination": "/x", "source": "/dev/null", "options": ["bind"]}])),
+            judged(|d| d["mounts"] =
+                serde_json::json!([{"destination": "/x", "source": "/dev/null", "options": ["bind"]}])),
             ""
         );
     }
@@ -135,11 +138,15 @@ mod tests {
             });
             assert!(joined.contains(&format!("another's {word} namespace")), "{joined}");
         }
-        let absent = judged(|d| d["linux"]["namespaces"].as_array_mut().unwrap().retain(|ns| ns["type"] != "network"));
+        let absent =
+            judged(|d| d["linux"]["namespaces"].as_array_mut().unwrap().retain(|ns| ns["type"] != "network"));
         assert!(absent.contains("the host's network"), "{absent}");
         let own = judged(|d| d["linux"]["namespaces"][4]["path"] = "/proc/self/ns/net".into());
         assert!(own.contains("the host's network"), "{own}");
-        let device = judged(|d| d["linux"]["devices"] = serde_json::json!([{"type": "b", "path": "/dev/sda", "major": 8, "minor": 0}]));
+        let device = judged(|d| {
+            d["linux"]["devices"] =
+                serde_json::json!([{"type": "b", "path": "/dev/sda", "major": 8, "minor": 0}])
+        });
         assert!(device.contains("/dev/sda"), "{device}");
     }
 }

@@ -19,8 +19,20 @@ const CGROUP: &str = "/container";
 
 /// What a mount inside no longer needs said, as the host has done it, or as there is nobody to propagate to.
 const DONE: [&str; 14] = [
-    "idmap", "ridmap", "shared", "rshared", "slave", "rslave", "private", "rprivate", "unbindable", "runbindable",
-    "bind", "rbind", "z", "Z",
+    "idmap",
+    "ridmap",
+    "shared",
+    "rshared",
+    "slave",
+    "rslave",
+    "private",
+    "rprivate",
+    "unbindable",
+    "runbindable",
+    "bind",
+    "rbind",
+    "z",
+    "Z",
 ];
 
 /// Whether `op` binds something of the host's, rather than of the container's own root.
@@ -77,7 +89,10 @@ pub fn inner(spec: &Spec, plan: &Plan) -> Spec {
                 destination: op.destination.clone(),
                 kind: Some("bind".into()),
                 source: Some(source),
-                options: options.cloned().chain([if *recursive { "rbind" } else { "bind" }.to_owned()]).collect(),
+                options: options
+                    .cloned()
+                    .chain([if *recursive { "rbind" } else { "bind" }.to_owned()])
+                    .collect(),
                 ..Mount::default()
             }
         })
@@ -85,10 +100,11 @@ pub fn inner(spec: &Spec, plan: &Plan) -> Spec {
     if let Some(root) = &mut inner.root {
         root.path = ROOT.into();
     }
-    inner.hooks = spec.hooks.as_ref().filter(|hooks| !hooks.start_container.is_empty()).map(|hooks| Hooks {
-        start_container: hooks.start_container.clone(),
-        ..Hooks::default()
-    });
+    inner.hooks = spec
+        .hooks
+        .as_ref()
+        .filter(|hooks| !hooks.start_container.is_empty())
+        .map(|hooks| Hooks { start_container: hooks.start_container.clone(), ..Hooks::default() });
     if let Some(process) = &mut inner.process {
         // They name policies of the host's kernel.
         process.apparmor_profile = None;

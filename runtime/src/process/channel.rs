@@ -119,7 +119,9 @@ impl Channel {
                 bytes.push(b'T');
                 bytes.extend_from_slice(text);
                 if bytes.len() > LARGEST {
-                    return Err(Error::unsupported("the container's network has too many addresses and routes"));
+                    return Err(Error::unsupported(
+                        "the container's network has too many addresses and routes",
+                    ));
                 }
                 fds.extend(taken.iter().map(AsFd::as_fd));
             }

@@ -113,7 +113,9 @@ pub fn exec(container: &Container, mut request: ExecRequest) -> Result<Executed>
         _ => {}
     }
     if container.is_vm() {
-        for (given, word) in [(!request.preserved.is_empty(), "--preserve-fds"), (request.cgroup.is_some(), "--cgroup")] {
+        for (given, word) in
+            [(!request.preserved.is_empty(), "--preserve-fds"), (request.cgroup.is_some(), "--cgroup")]
+        {
             if given {
                 return Err(Error::unsupported(format!("exec {word} does not reach into a virtual machine")));
             }

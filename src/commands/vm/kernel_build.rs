@@ -27,13 +27,21 @@ pub const VERB: Verb = Verb {
 /usr/src/linux-source-VERSION.tar.xz). The kernel has what a container needs and nothing for hardware; building it takes \
 some ten minutes of two processors, and gcc, make, flex, bison, bc, libelf-dev and xz-utils. It is put beside the unpacked \
 kernels and chosen, if --use is given.",
-    examples: &[("From Debian's package", "apt install linux-source\nlocule vm kernel build --use /usr/src/linux-source-6.12.tar.xz")],
+    examples: &[(
+        "From Debian's package",
+        "apt install linux-source\nlocule vm kernel build --use /usr/src/linux-source-6.12.tar.xz",
+    )],
     arguments: |command| {
         command.args([
-            option("dir", "DIR", "Build there, and keep it (default: a temporary directory)").value_parser(path_parser()),
+            option("dir", "DIR", "Build there, and keep it (default: a temporary directory)")
+                .value_parser(path_parser()),
             switch("config-only", "Make the configuration, check it, and end"),
             switch("use", "Choose the kernel that was built"),
-            Arg::new("source").value_name("source").required(true).value_parser(path_parser()).help("Tree or archive"),
+            Arg::new("source")
+                .value_name("source")
+                .required(true)
+                .value_parser(path_parser())
+                .help("Tree or archive"),
         ])
     },
     run,
@@ -61,7 +69,10 @@ fn build(source: &Path, dir: &Path, matches: &ArgMatches, out: &mut Out) -> Resu
     } else {
         let tree = dir.join("source");
         std::fs::create_dir_all(&tree).doing(|| format!("making {}", tree.display()))?;
-        call(Command::new("tar").arg("xf").arg(source).arg("--strip-components=1").arg("-C").arg(&tree), "unpacking the source")?;
+        call(
+            Command::new("tar").arg("xf").arg(source).arg("--strip-components=1").arg("-C").arg(&tree),
+            "unpacking the source",
+        )?;
         tree
     };
     let objects = dir.join("objects");
@@ -94,7 +105,11 @@ fn build(source: &Path, dir: &Path, matches: &ArgMatches, out: &mut Out) -> Resu
     let jobs = std::thread::available_parallelism().map_or(1, usize::from);
     call(make().arg(format!("-j{jobs}")).arg("vmlinux"), "building the kernel")?;
     let release = Command::new("make")
-        .arg("-C").arg(&tree).arg(format!("O={}", objects.display())).arg("-s").arg("kernelrelease")
+        .arg("-C")
+        .arg(&tree)
+        .arg(format!("O={}", objects.display()))
+        .arg("-s")
+        .arg("kernelrelease")
         .output()
         .doing(|| "asking for the kernel's version")?;
     let release = String::from_utf8_lossy(&release.stdout).trim().to_owned();
@@ -114,7 +129,8 @@ fn build(source: &Path, dir: &Path, matches: &ArgMatches, out: &mut Out) -> Resu
 fn call(command: &mut Command, act: &str) -> Result<()> {
     let program = command.get_program().to_string_lossy().into_owned();
     // Standard output is this program's own.
-    let status = command.stdout(std::process::Stdio::null()).status().doing(|| format!("{act}: running {program}"))?;
+    let status =
+        command.stdout(std::process::Stdio::null()).status().doing(|| format!("{act}: running {program}"))?;
     match status.success() {
         true => Ok(()),
         false => Err(Error::new(Kind::System, format!("{act}: {program} failed ({status})"))
@@ -130,7 +146,9 @@ fn lost(fragment: &str, made: &str) -> Vec<String> {
         .filter_map(|line| line.strip_prefix("CONFIG_"))
         .filter(|line| {
             let (option, value) = line.split_once('=').unwrap_or((line, ""));
-            let found = made.lines().find_map(|made| made.strip_prefix("CONFIG_")?.strip_prefix(option)?.strip_prefix('='));
+            let found = made
+                .lines()
+                .find_map(|made| made.strip_prefix("CONFIG_")?.strip_prefix(option)?.strip_prefix('='));
             if value == "n" { found.is_some() } else { found != Some(value) }
         })
         .map(str::to_owned)
@@ -145,12 +163,17 @@ mod tests {
     fn what_a_source_does_not_take_is_told() {
         let fragment = "# a comment\nCONFIG_A=y\nCONFIG_B=y # why\nCONFIG_C=n\nCONFIG_D=\"x\"\n";
         assert!(lost(fragment, "CONFIG_A=y\nCONFIG_B=y\n# CONFIG_C is not set\nCONFIG_D=\"x\"\n").is_empty());
-        assert_eq!(lost(fragment, "CONFIG_A=m\nCONFIG_BB=y\nCONFIG_C=y\nCONFIG_D=\"x\"\n"), ["A=y", "B=y", "C=n"]);
+        assert_eq!(
+            lost(fragment, "CONFIG_A=m\nCONFIG_BB=y\nCONFIG_C=y\nCONFIG_D=\"x\"\n"),
+            ["A=y", "B=y", "C=n"]
+        );
     }
 
     #[test]
     fn the_fragment_has_what_machines_need() {
-        for option in ["VIRTIO_PCI", "VIRTIO_FS", "FUSE_FS", "VIRTIO_CONSOLE", "PVH", "ACPI", "SERIAL_8250_PNP"] {
+        for option in
+            ["VIRTIO_PCI", "VIRTIO_FS", "FUSE_FS", "VIRTIO_CONSOLE", "PVH", "ACPI", "SERIAL_8250_PNP"]
+        {
             assert!(FRAGMENT.lines().any(|line| line == format!("CONFIG_{option}=y")), "{option}");
         }
     }

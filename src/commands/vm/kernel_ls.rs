@@ -23,7 +23,9 @@ that of locule vm kernel use, else the newest that qualifies.",
     examples: &[("For a program", "locule vm kernel ls --format json")],
     arguments: |command| {
         command.arg(
-            option("format", "FORMAT", "Form of the list").value_parser(["table", "json"]).default_value("table"),
+            option("format", "FORMAT", "Form of the list")
+                .value_parser(["table", "json"])
+                .default_value("table"),
         )
     },
     run,
@@ -58,7 +60,11 @@ fn run(_globals: &Globals, matches: &ArgMatches, out: &mut Out) -> Result<i32> {
                 if used.as_ref() == Some(kernel) { "*".into() } else { String::new() },
                 kernel.version.clone().unwrap_or_else(|| "-".into()),
                 kernel.image.display().to_string(),
-                if kernel.problems.is_empty() { "yes".into() } else { format!("no: {}", kernel.problems.join("; ")) },
+                if kernel.problems.is_empty() {
+                    "yes".into()
+                } else {
+                    format!("no: {}", kernel.problems.join("; "))
+                },
             ]
         })
         .collect();

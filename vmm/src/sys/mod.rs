@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 mod event;
+pub mod io;
 mod iovec;
 mod kvm;
 mod map;
