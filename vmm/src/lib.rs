@@ -6,16 +6,24 @@
 //! of containers.
 
 pub mod block;
+mod command_line;
 pub mod config;
 mod error;
+pub mod events;
 pub mod fs;
+pub mod kernel;
 pub mod memory;
 mod monitor;
 pub mod net;
-pub mod sys;
+pub mod pci;
+mod ports;
+mod sys;
+mod trace;
+mod vcpu;
 pub mod virtio;
 pub mod vsock;
+pub mod x86_64;
 
 pub use config::{Config, Identity};
 pub use error::{Doing, Error, Result};
-pub use monitor::{Ending, Exits, Monitor, Running};
+pub use monitor::{Counters, Ending, Exits, Monitor, Running};
