@@ -6,6 +6,7 @@ use std::error::Error;
 use std::fs::File;
 use std::os::fd::{AsFd as _, OwnedFd};
 
+use locule_vmm::fs::Access;
 use locule_vmm::{Config, Identity, Monitor};
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -44,6 +45,11 @@ fn main() -> Result<(), Box<dyn Error>> {
             "--initramfs" => config.initramfs = Some(File::open(value)?),
             "--append" => config.command_line = value.clone(),
             "--serial" => config.serial = Some(File::create(value)?.into()),
+            "--tree" => {
+                let (entry, path) = value.split_once('=').ok_or("a tree is NAME=PATH")?;
+                let tree = config.tree.get_or_insert_default();
+                tree.add(entry, File::open(path)?.into(), Access::ReadWrite);
+            }
             "--trace" => config.trace = value == "yes",
             "--filter" => config.filter = value == "yes",
             "--console" if value == "no" => config.console = None,

@@ -3,6 +3,7 @@
 //! The directory is `TARGET/root` to the command, in a mount namespace of its own. Needs root and `/dev/fuse`.
 
 #[path = "../tests/fs/bridge.rs"]
+#[allow(clippy::unwrap_used, clippy::expect_used, reason = "it is a part of tests")]
 mod bridge;
 
 use std::fs::File;

@@ -20,7 +20,7 @@ use crate::virtio::Device;
 use crate::virtio::console::Console;
 use crate::virtio::transport::{self, Transport};
 use crate::x86_64::{boot, bzimage, cpuid, layout, registers};
-use crate::{Config, Doing as _, Error, Identity, Result, command_line, kernel};
+use crate::{Config, Doing as _, Error, Identity, Result, command_line, fs, kernel};
 
 /// Stacks of the monitor's threads in bytes.
 const STACK: usize = 256 << 10;
@@ -118,7 +118,7 @@ impl Monitor {
         };
         bus.add(Box::new(Console::new(config.console.take(), config.channel.take())?))?;
         if let Some(tree) = config.tree.take() {
-            bus.add(crate::fs::device("locule", tree)?)?;
+            bus.add(fs::device("locule", tree)?)?;
         }
         let root = bus.root;
         // A KVM without read-only memory brings each read of the configuration to us.
