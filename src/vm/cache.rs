@@ -63,7 +63,8 @@ pub fn unpacked(mut file: File, path: &Path) -> Result<File> {
     make(&dir)?;
     let target = dir.join(format!("{digest}.elf"));
     if !target.exists() {
-        let image = locule_vmm::kernel::extract(&packed).map_err(|err| Error::invalid(format!("{}: {err}", doing())))?;
+        let image = locule_vmm::kernel::extract(&packed)
+            .map_err(|err| Error::invalid(format!("{}: {err}", doing())))?;
         write(&target, &image)?;
     }
     write(&dir.join(mark), digest.as_bytes())?;

@@ -113,7 +113,8 @@ pub struct Parts {
 
 impl Monitor for Parts {
     fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
-        let mut all = vec![self.kvm.as_fd(), self.kernel.image.as_fd(), self.agent.as_fd(), self.null.as_fd()];
+        let mut all =
+            vec![self.kvm.as_fd(), self.kernel.image.as_fd(), self.agent.as_fd(), self.null.as_fd()];
         all.extend(self.kernel.modules.as_ref().map(AsFd::as_fd));
         all
     }

@@ -121,7 +121,8 @@ impl Machine {
         for warning in guest.warnings {
             self.tell(&format!("warning: the guest says: {warning}"));
         }
-        let document = serde_json::to_value(&stage.document).doing(|| "encoding the document of the guest")?;
+        let document =
+            serde_json::to_value(&stage.document).doing(|| "encoding the document of the guest")?;
         let made = self.session.create(&stage.id, document)?;
         for warning in made.warnings {
             self.tell(&format!("warning: {warning}"));
@@ -131,7 +132,8 @@ impl Machine {
 
     /// Serves until the start is asked for, or the waiting process was ended.
     fn await_start(&mut self, stage: &Stage) -> Result<Option<Status>> {
-        let gate = stage.start_awaited().ok_or_else(|| Error::new(Kind::System, "there is no way to be started"))?;
+        let gate =
+            stage.start_awaited().ok_or_else(|| Error::new(Kind::System, "there is no way to be started"))?;
         match self.session.serve_until(gate)? {
             Woke::Ready => Ok(None),
             Woke::Ended(status) => Ok(Some(status)),
@@ -182,7 +184,9 @@ impl Machine {
     fn explain(&self, err: Error) -> Error {
         let mut fds = [PollFd::new(self.running.ending(), PollFlags::POLLIN)];
         match poll(&mut fds, PollTimeout::ZERO) {
-            Ok(1..) => err.hint("its kernel stopped: the annotation org.locule.vm.console=stderr shows its messages"),
+            Ok(1..) => {
+                err.hint("its kernel stopped: the annotation org.locule.vm.console=stderr shows its messages")
+            }
             _ => err,
         }
     }

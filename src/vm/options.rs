@@ -27,7 +27,8 @@ impl Options {
         let mut options = Options { interfaces: 1, identity: Identity::Kvm, console: false, trace: false };
         for (key, value) in annotations {
             let Some(name) = key.strip_prefix(PREFIX) else { continue };
-            let wrong = |wanted: &str| Err(Error::invalid(format!("annotations.{key}: {value:?} is not {wanted}")));
+            let wrong =
+                |wanted: &str| Err(Error::invalid(format!("annotations.{key}: {value:?} is not {wanted}")));
             match name {
                 "interfaces" => match value.parse() {
                     Ok(count) if INTERFACES.contains(&count) => options.interfaces = count,
@@ -65,12 +66,22 @@ mod tests {
     #[test]
     fn annotations_are_read_or_refused() {
         let of = |key: &str, value: &str| {
-            Options::of(&StringMap::from([(format!("{PREFIX}{key}"), value.to_owned()), ("x".into(), "y".into())]))
+            Options::of(&StringMap::from([
+                (format!("{PREFIX}{key}"), value.to_owned()),
+                ("x".into(), "y".into()),
+            ]))
         };
         assert_eq!(of("interfaces", "3").unwrap().interfaces, 3);
         assert_eq!(of("identity", "hyperv").unwrap().identity, Identity::Hyperv);
         assert!(of("console", "stderr").unwrap().console && of("trace", "true").unwrap().trace);
-        for (key, value) in [("interfaces", "9"), ("interfaces", "-1"), ("identity", "xen"), ("console", "x"), ("trace", ""), ("memroy", "1")] {
+        for (key, value) in [
+            ("interfaces", "9"),
+            ("interfaces", "-1"),
+            ("identity", "xen"),
+            ("console", "x"),
+            ("trace", ""),
+            ("memroy", "1"),
+        ] {
             assert!(of(key, value).unwrap_err().to_string().contains(key), "{key}={value}");
         }
     }

@@ -121,7 +121,9 @@ pub fn refuse(definition: &Definition) -> Result<()> {
 /// What a kernel of its own cannot share with the host's.
 fn refuse_in_vm(definition: &Definition) -> Result<()> {
     if wiring(definition)? == Wiring::Host {
-        return Err(Error::invalid("isolation = \"vm\" cannot share the host's network: name another network"));
+        return Err(Error::invalid(
+            "isolation = \"vm\" cannot share the host's network: name another network",
+        ));
     }
     if interfaces(definition) > MOST_INTERFACES {
         return Err(Error::invalid(format!("isolation = \"vm\" has at most {MOST_INTERFACES} networks")));

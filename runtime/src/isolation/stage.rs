@@ -89,7 +89,8 @@ impl Starter {
 
     /// Takes the last thing away that this process could reach by a path: its procfs.
     pub fn close_root(&self) -> Result<()> {
-        nix::mount::umount2("/proc", nix::mount::MntFlags::MNT_DETACH).doing(|| "leaving the monitor's procfs")
+        nix::mount::umount2("/proc", nix::mount::MntFlags::MNT_DETACH)
+            .doing(|| "leaving the monitor's procfs")
     }
 
     /// Becomes readable when the asker is gone.
