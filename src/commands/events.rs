@@ -283,9 +283,14 @@ mod tests {
 
     #[test]
     fn an_event_has_runcs_envelope() {
-        let oom = Event::<()> { kind: "oom", id: "a", data: None };
+        let oom = Event::<()> { kind: "oom", id: "a", data: None, inside: None };
         assert_eq!(serde_json::to_string(&oom).unwrap(), r#"{"type":"oom","id":"a"}"#);
-        let stats = Event { kind: "stats", id: "a", data: Some(serde_json::json!({"pids": {"current": 1}})) };
+        let stats = Event {
+            kind: "stats",
+            id: "a",
+            data: Some(serde_json::json!({"pids": {"current": 1}})),
+            inside: None,
+        };
         assert_eq!(
             serde_json::to_string(&stats).unwrap(),
             r#"{"type":"stats","id":"a","data":{"pids":{"current":1}}}"#

@@ -45,7 +45,9 @@ config "$WORK/long" '.linux.resources.memory.limit = 67108864 | .linux.resources
 mkdir -p "$WORK/data"
 echo noted >"$WORK/data/note"
 echo long >>"$WORK/containers"
-check "create" rt create --isolation vm --bundle "$WORK/long" long </dev/null >"$WORK/long/output" 2>&1
+# What the workload inherits must not be what `check` waits for.
+create_long() { rt create --isolation vm --bundle "$WORK/long" long </dev/null >"$WORK/long/output" 2>&1; }
+check "create" create_long
 is "it is created" "$(status_of long)" created
 is "state tells the isolation" "$(rt state long | jq -r .isolation)" vm
 check "start" rt start long
@@ -69,7 +71,7 @@ above "the host's has room for the machine" "$(in_cgroup long memory.max)" 67108
 like "ps shows what is inside" "$(rt ps long)" 'sleep 1'
 is "stats of the host and of inside" \
     "$(rt events --stats long | jq '(.data.memory.usage.usage > 1000000) and (.inside.memory.usage.usage > 0)')" true
-rt exec --detach --pid-file "$WORK/pid" long sleep 1000
+rt exec --detach --pid-file "$WORK/pid" long sleep 1000 >/dev/null 2>&1
 check "a detached exec has a process on the host" kill -0 "$(cat "$WORK/pid")"
 check "which stands in the container's cgroup" grep -q long "/proc/$(cat "$WORK/pid")/cgroup"
 kill "$(cat "$WORK/pid")"
@@ -90,7 +92,8 @@ check "delete" rt delete long
 # --- the end of the monitor is the end of all ---
 make_bundle "$WORK/killed"
 echo killed >>"$WORK/containers"
-check "another" rt run --detach --isolation vm --bundle "$WORK/killed" killed </dev/null >/dev/null 2>&1
+run_killed() { rt run --detach --isolation vm --bundle "$WORK/killed" killed </dev/null >/dev/null 2>&1; }
+check "another" run_killed
 group=$(cgroup_of killed)
 kill -KILL "$(pid_of killed)"
 check "a killed monitor has stopped" eventually has_status killed stopped
