@@ -120,6 +120,9 @@ pub struct Interface {
     pub name: String,
     /// Which one it is: its hardware address, as `02:00:00:00:00:01`.
     pub mac: String,
+    /// The hardware address that it shall have instead; none leaves it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
     /// Largest packet in bytes; none leaves the device's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u32>,

@@ -36,6 +36,9 @@ pub fn apply(wanted: &Interface) -> Result<()> {
     // A name can be changed of one that is down alone.
     socket.call(Request::new(NEWLINK, 0, &link_body(index, false))).doing(doing)?;
     let mut link = Request::new(NEWLINK, 0, &link_body(index, true)).text(libc::IFLA_IFNAME, &wanted.name);
+    if let Some(address) = plan.address {
+        link = link.attr(libc::IFLA_ADDRESS, &address);
+    }
     if let Some(mtu) = wanted.mtu {
         link = link.attr(libc::IFLA_MTU, &mtu.to_ne_bytes());
     }
@@ -57,6 +60,7 @@ pub fn apply(wanted: &Interface) -> Result<()> {
 /// Everything understood, nothing done.
 struct Plan {
     mac: [u8; 6],
+    address: Option<[u8; 6]>,
     addresses: Vec<Prefix>,
     routes: Vec<PlannedRoute>,
     neighbours: Vec<(IpAddr, [u8; 6])>,
@@ -78,6 +82,7 @@ impl Plan {
         }
         Ok(Plan {
             mac: mac(&wanted.mac)?,
+            address: wanted.address.as_deref().map(mac).transpose()?,
             addresses: wanted.addresses.iter().map(|text| prefix(text)).collect::<Result<_>>()?,
             routes: wanted.routes.iter().map(PlannedRoute::new).collect::<Result<_>>()?,
             neighbours: wanted

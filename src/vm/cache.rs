@@ -63,7 +63,8 @@ pub fn unpacked(mut file: File, path: &Path) -> Result<File> {
     make(&dir)?;
     let target = dir.join(format!("{digest}.elf"));
     if !target.exists() {
-        let image = extract(&packed).map_err(|err| Error::invalid(format!("{}: {err}", doing())))?;
+        let image = locule_vmm::kernel::extract(&packed)
+            .map_err(|err| Error::invalid(format!("{}: {err}", doing())))?;
         write(&target, &image)?;
     }
     write(&dir.join(mark), digest.as_bytes())?;
@@ -106,8 +107,4 @@ fn write(path: &Path, bytes: &[u8]) -> Result<()> {
         let _ = std::fs::remove_file(&temporary);
     }
     written.doing(doing)
-}
-
-fn extract(_: &[u8]) -> std::result::Result<Vec<u8>, String> {
-    Err("this build cannot unpack kernels".into())
 }

@@ -46,8 +46,6 @@ pub struct Opened {
     pub image: File,
     /// Its modules.
     pub modules: Option<File>,
-    /// Its version.
-    pub version: Option<String>,
 }
 
 /// All kernels of this host, the newest first.
@@ -219,7 +217,7 @@ impl Kernel {
             .as_ref()
             .map(|dir| File::open(dir).doing(|| format!("opening the modules {}", dir.display())))
             .transpose()?;
-        Ok(Opened { image: cache::unpacked(file, &self.image)?, modules, version: self.version.clone() })
+        Ok(Opened { image: cache::unpacked(file, &self.image)?, modules })
     }
 }
 

@@ -5,7 +5,11 @@
 
 pub mod cache;
 pub mod guest;
+mod jail;
 pub mod kernel;
+mod monitor;
+mod network;
+mod options;
 pub mod size;
 
 use std::fs::File;
@@ -43,7 +47,9 @@ impl Hypervisor for Kvm {
         let size = size::Size::of(wanted.resources).map_err(refused)?;
         let kernel = kernel::chosen().and_then(|kernel| kernel.open()).map_err(refused)?;
         let agent = guest::open().map_err(refused)?;
-        Ok(Box::new(Parts { kvm, size, kernel, agent }))
+        let options = options::Options::of(wanted.annotations).map_err(refused)?;
+        let null = File::options().read(true).write(true).open("/dev/null").doing(|| "opening /dev/null")?;
+        Ok(Box::new(Parts { kvm, size, kernel, agent, null, options }))
     }
 
     fn allowance(&self, limit: Option<u64>) -> u64 {
@@ -51,7 +57,7 @@ impl Hypervisor for Kvm {
     }
 
     fn take_over(&self) -> Result<(Vec<u8>, Vec<OwnedFd>)> {
-        Ok((b"[]".to_vec(), Vec::new()))
+        network::take_over()
     }
 }
 
@@ -96,23 +102,24 @@ pub fn look() -> Vec<Finding> {
 
 /// Everything of the host's that a machine needs, open.
 #[derive(Debug)]
-struct Parts {
+pub struct Parts {
     kvm: File,
     size: size::Size,
     kernel: kernel::Opened,
     agent: File,
+    null: File,
+    options: options::Options,
 }
 
 impl Monitor for Parts {
     fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
-        let mut all = vec![self.kvm.as_fd(), self.kernel.image.as_fd(), self.agent.as_fd()];
+        let mut all =
+            vec![self.kvm.as_fd(), self.kernel.image.as_fd(), self.agent.as_fd(), self.null.as_fd()];
         all.extend(self.kernel.modules.as_ref().map(AsFd::as_fd));
         all
     }
 
     fn run(self: Box<Self>, stage: Stage) -> ! {
-        stage.give_up(Error::unsupported(
-            "this build cannot run virtual machines yet: use isolation namespaces",
-        ))
+        monitor::run(*self, stage)
     }
 }

@@ -8,6 +8,8 @@ use crate::{block, fs, net, vsock};
 /// A virtual machine. Every descriptor in it is opened by the caller and owned by the monitor from then on.
 #[derive(Debug)]
 pub struct Config {
+    /// KVM, for a monitor that is jailed already; none has it opened as `/dev/kvm`.
+    pub kvm: Option<OwnedFd>,
     /// Memory of the guest in bytes; a multiple of 4096.
     pub memory: u64,
     /// Virtual processors, at least 1.

@@ -6,17 +6,25 @@
 //! of containers. Beside it, [`session`] speaks with the program inside about processes and their streams.
 
 pub mod block;
+mod command_line;
 pub mod config;
 mod error;
+pub mod events;
 pub mod fs;
+pub mod kernel;
 pub mod memory;
 mod monitor;
 pub mod net;
+pub mod pci;
+mod ports;
 pub mod session;
 pub mod sys;
+mod trace;
+mod vcpu;
 pub mod virtio;
 pub mod vsock;
+pub mod x86_64;
 
 pub use config::{Config, Identity};
 pub use error::{Doing, Error, Result};
-pub use monitor::{Ending, Exits, Monitor, Running};
+pub use monitor::{Counters, Ending, Exits, Monitor, Running};

@@ -30,6 +30,12 @@ impl Memory {
             .map_err(|error| Error::refused(doing(), error.to_string()))
     }
 
+    /// Where guest-physical address `guest`, the start of a range, is mapped.
+    pub fn host(&self, guest: u64) -> Result<*mut u8> {
+        self.get_host_address(GuestAddress(guest))
+            .map_err(|error| Error::refused("finding the guest's memory", error.to_string()))
+    }
+
     /// Start and length in bytes of each range of guest-physical addresses that is memory.
     pub fn ranges(&self) -> Vec<(u64, u64)> {
         self.iter().map(|region| (region.start_addr().0, region.len())).collect()

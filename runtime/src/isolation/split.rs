@@ -66,6 +66,7 @@ pub fn outer(plan: &mut Plan) {
 pub fn inner(spec: &Spec, plan: &Plan) -> Spec {
     let rootfs = clean(&plan.rootfs);
     let mut inner = spec.clone();
+    inner.annotations.remove(super::ANNOTATION);
     let mut number = 0;
     inner.mounts = spec
         .mounts

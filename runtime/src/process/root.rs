@@ -105,14 +105,17 @@ fn cut_off(propagation: MsFlags) -> Result<()> {
         .doing(|| "cutting the container's mounts off from the host's")
 }
 
-/// Puts an empty root in place, for a process that needs no file but what it has open; with `terminals` it has a
-/// devpts of its own.
+/// Puts an empty root in place, for a process that needs no file but what it has open. It has a procfs that shows the
+/// container's processes and nothing else, for opening anew what is open, and with `terminals` a devpts of its own.
 pub fn build_empty(plan: &Plan, terminals: bool) -> Result<Root> {
     let doing = || "making an empty root";
     cut_off(MsFlags::MS_SLAVE)?;
     let attrs = attr::NOSUID | attr::NODEV | attr::NOEXEC;
     let empty = detached(c"tmpfs", &[(c"size", c"64k"), (c"nr_inodes", c"16"), (c"mode", c"0555")], attrs);
     let root = attach_root(plan, &empty.doing(doing)?)?;
+    let proc = detached(c"proc", &[(c"subset", c"pid")], attr::NOSUID | attr::NODEV | attr::NOEXEC)
+        .doing(|| "making a procfs for the machine's monitor")?;
+    attach(&proc, root.make_dir(Path::new("/proc"))?).doing(doing)?;
     if terminals {
         let place = root.make_dir(Path::new("/dev/pts"))?;
         let options = [(c"ptmxmode", c"0666"), (c"mode", c"0620"), (c"max", c"1")];

@@ -1,33 +1,32 @@
 //! The file server: a tree of descriptors that the guest mounts by virtio-fs.
+//!
+//! ```text
+//!  guest                          monitor
+//!  FUSE request --> queue --> device --> Worker (one a thread) --> *at(descriptor, one name)
+//!                                          |
+//!                                        Server: nodes (O_PATH descriptors), handles (open files)
+//! ```
+//!
+//! Everything begins at a descriptor that was opened before the monitor was jailed. A request names a node, by a
+//! number that the guest was given, and at most one name in it; that name is opened by `openat2(2)` beneath the
+//! node's descriptor and no link is followed, so no request can reach what is not below a descriptor of the
+//! [`Tree`], whoever moves directories and links about meanwhile. A descriptor is opened anew, for reading or
+//! writing, through `/proc/self/fd`, itself a descriptor, and only if it is a regular file or directory.
+//!
+//! Locks (`flock`, `fcntl`) are the guest's own: its processes see them, the host's do not.
 
-use std::os::fd::OwnedFd;
+mod abi;
+mod device;
+mod handles;
+mod nodes;
+mod ops;
+mod request;
+mod server;
+mod sys;
+mod tree;
+mod worker;
 
-use crate::virtio::Device;
-use crate::{Error, Result};
-
-/// What the guest may do with an entry of the tree.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Access {
-    /// Nothing can be changed.
-    ReadOnly,
-    /// As the descriptor allows.
-    ReadWrite,
-}
-
-/// The top directory that the guest sees: read-only, made of names and descriptors.
-#[derive(Debug, Default)]
-pub struct Tree {
-    entries: Vec<(String, OwnedFd, Access)>,
-}
-
-impl Tree {
-    /// Adds an entry `name` (`root`, or `mounts/0`) that shows the file or directory of `descriptor`.
-    pub fn add(&mut self, name: &str, descriptor: OwnedFd, access: Access) {
-        self.entries.push((name.to_owned(), descriptor, access));
-    }
-}
-
-/// The virtio-fs device that serves `tree` under `tag`.
-pub fn device(tag: &str, _tree: Tree) -> Result<Box<dyn Device>> {
-    Err(Error::refused(format!("sharing the tree {tag}"), "this build has no file server"))
-}
+pub use device::device;
+pub use server::Server;
+pub use tree::{Access, Cache, Tree};
+pub use worker::Worker;

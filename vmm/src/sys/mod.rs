@@ -3,5 +3,13 @@
 
 mod event;
 pub mod io;
+mod iovec;
+mod kvm;
+mod map;
+mod thread;
 
 pub use event::Event;
+pub use iovec::{pread, pwrite, read, send, write};
+pub use kvm::{Slot, add_slot, adopt_kvm, kicked_by, supported_hyperv};
+pub use map::{Window, discard, map_file};
+pub use thread::{KICK, block_signals, kick, tid};
