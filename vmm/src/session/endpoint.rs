@@ -19,6 +19,8 @@ const ROOMY: i32 = 1 << 20;
 pub struct Endpoint {
     fd: OwnedFd,
     kind: SFlag,
+    /// Whether it is a terminal's; one that is hung up would not say so any more.
+    terminal: bool,
     /// Whether the open file description is this process's own, and never waits.
     own: bool,
 }
@@ -28,16 +30,17 @@ impl Endpoint {
     pub fn new(fd: OwnedFd, direction: Direction) -> Endpoint {
         let kind =
             fstat(&fd).map_or(SFlag::empty(), |stat| SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT);
+        let terminal = kind == SFlag::S_IFCHR && nix::unistd::isatty(&fd).unwrap_or(false);
         if kind == SFlag::S_IFIFO || kind == SFlag::S_IFCHR {
             use std::os::fd::AsRawFd;
             let access = if direction == Direction::Read { OFlag::O_RDONLY } else { OFlag::O_WRONLY };
             let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
             let anew = openat2(AT_FDCWD, path, access | OFlag::O_NONBLOCK | OFlag::O_NOCTTY, 0, 0);
             if let Ok(anew) = anew {
-                return Endpoint { fd: anew, kind, own: true };
+                return Endpoint { fd: anew, kind, terminal, own: true };
             }
         }
-        Endpoint { fd, kind, own: false }
+        Endpoint { fd, kind, terminal, own: false }
     }
 
     /// Reads what is there; `EAGAIN` when there is nothing.
@@ -78,7 +81,7 @@ impl Endpoint {
 
     /// Whether it is a terminal's.
     pub fn is_terminal(&self) -> bool {
-        self.kind == SFlag::S_IFCHR && nix::unistd::isatty(&self.fd).unwrap_or(false)
+        self.terminal
     }
 }
 
