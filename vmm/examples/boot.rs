@@ -7,6 +7,8 @@ use std::fs::File;
 use std::os::fd::{AsFd as _, OwnedFd};
 
 use locule_vmm::fs::Access;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+
 use locule_vmm::{Config, Identity, Monitor};
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -52,6 +54,18 @@ fn main() -> Result<(), Box<dyn Error>> {
             }
             "--trace" => config.trace = value == "yes",
             "--filter" => config.filter = value == "yes",
+            "--disk" => config.disks.push(locule_vmm::block::Config {
+                file: File::options().read(true).write(true).open(value)?,
+                read_only: false,
+                id: "test".into(),
+            }),
+            "--tap" => config.networks.push(locule_vmm::net::Config {
+                tap: Some(tap(value)?),
+                mac: [2, 0, 0, 0, 0, 1],
+                mtu: 1400,
+            }),
+            // What the guest writes to the channel comes back: the other end is an echo.
+            "--channel" if value == "echo" => config.channel = Some(echo()?),
             "--console" if value == "no" => config.console = None,
             "--identity" => {
                 config.identity = match value.as_str() {
@@ -71,4 +85,24 @@ fn main() -> Result<(), Box<dyn Error>> {
     eprintln!("ending: {ending:?}");
     eprintln!("exits: {} {exits:?}", exits.total());
     Ok(())
+}
+
+/// A socket that answers with what it gets.
+fn echo() -> Result<OwnedFd, Box<dyn Error>> {
+    let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)?;
+    std::thread::spawn(move || {
+        let mut stream = std::os::unix::net::UnixStream::from(ours);
+        let mut buffer = [0; 4096];
+        while let Ok(count) = std::io::Read::read(&mut stream, &mut buffer)
+            && count > 0
+            && std::io::Write::write_all(&mut stream, &buffer[..count]).is_ok()
+        {}
+    });
+    Ok(theirs)
+}
+
+/// Opens the tap device `name`.
+fn tap(name: &str) -> Result<OwnedFd, Box<dyn Error>> {
+    let file = File::options().read(true).write(true).open("/dev/net/tun")?;
+    locule_vmm::net::open_tap(file.into(), name).map_err(Into::into)
 }

@@ -5,7 +5,6 @@
 //! what [`Config`] hands over. It opens nothing by path but `/dev/kvm`, starts no process, and knows nothing
 //! of containers. Beside it, [`session`] speaks with the program inside about processes and their streams.
 
-pub mod block;
 mod command_line;
 pub mod config;
 mod error;
@@ -14,7 +13,6 @@ pub mod fs;
 pub mod kernel;
 pub mod memory;
 mod monitor;
-pub mod net;
 pub mod pci;
 mod ports;
 pub mod session;
@@ -28,3 +26,4 @@ pub mod x86_64;
 pub use config::{Config, Identity};
 pub use error::{Doing, Error, Result};
 pub use monitor::{Counters, Ending, Exits, Monitor, Running};
+pub use virtio::{block, net};

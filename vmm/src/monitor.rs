@@ -17,7 +17,11 @@ use crate::sys::{self, Event, Slot};
 use crate::trace::Trace;
 use crate::vcpu::Machine;
 use crate::virtio::Device;
+use crate::virtio::balloon::{Balloon, Target};
+use crate::virtio::block::Block;
 use crate::virtio::console::Console;
+use crate::virtio::net::{Attachment, Net};
+use crate::virtio::rng::Rng;
 use crate::virtio::transport::{self, Transport};
 use crate::x86_64::{boot, bzimage, cpuid, layout, registers};
 use crate::{Config, Doing as _, Error, Identity, Result, command_line, fs, kernel};
@@ -80,7 +84,14 @@ pub struct Monitor {
     _vm: Arc<VmFd>,
     machine: Arc<Machine>,
     events: Events,
+    handles: Handles,
     trace: Trace,
+}
+
+/// What the devices are set by.
+struct Handles {
+    balloon: Arc<Target>,
+    networks: Vec<Arc<Attachment>>,
 }
 
 impl Monitor {
@@ -106,7 +117,9 @@ impl Monitor {
         let leaves = cpuid::leaves(&kvm, config.vcpus, config.identity)?;
         let vcpus = (0..config.vcpus)
             .map(|id| processor(&vm, id, &leaves, entry, config.identity))
-            .collect::<Result<_>>()?;
+            .collect::<Result<Vec<_>>>()?;
+        let clock = vcpus[0].get_tsc_khz().unwrap_or(0);
+        boot::write_command_line(&memory, &command_line::make(&config, clock))?;
         trace.stage("processors");
         let events = Events::new()?;
         let mut bus = Bus {
@@ -119,6 +132,18 @@ impl Monitor {
         bus.add(Box::new(Console::new(config.console.take(), config.channel.take())?))?;
         if let Some(tree) = config.tree.take() {
             bus.add(fs::device("locule", tree)?)?;
+        }
+        let (balloon, target) = Balloon::new()?;
+        bus.add(Box::new(balloon))?;
+        bus.add(Box::new(Rng::default()))?;
+        let mut networks = Vec::new();
+        for network in config.networks.drain(..) {
+            let (net, attachment) = Net::new(network)?;
+            bus.add(Box::new(net))?;
+            networks.push(attachment);
+        }
+        for disk in config.disks.drain(..) {
+            bus.add(Box::new(Block::new(disk)?))?;
         }
         let root = bus.root;
         // A KVM without read-only memory brings each read of the configuration to us.
@@ -134,7 +159,7 @@ impl Monitor {
         let ports = Ports::new(config.serial.take().zip(serial));
         let machine = Arc::new(Machine::new(memory, root, ports)?);
         trace.stage("devices");
-        Ok(Monitor { vcpus, _vm: vm, machine, events, trace })
+        Ok(Monitor { vcpus, _vm: vm, machine, events, handles: Handles { balloon: target, networks }, trace })
     }
 
     /// Starts the threads; the guest boots.
@@ -150,6 +175,7 @@ impl Monitor {
         let mut running = Running {
             machine: self.machine,
             events: self.events,
+            handles: self.handles,
             devices: Some(devices),
             threads: Vec::new(),
         };
@@ -214,7 +240,6 @@ fn load(memory: &Memory, config: &Config) -> Result<boot::Entry> {
         boot::Entry::Pvh { .. } => boot::write_start_info(memory, initramfs)?,
         boot::Entry::Long { .. } => bzimage::write_zero_page(memory, &image, initramfs)?,
     }
-    boot::write_command_line(memory, &command_line::make(config))?;
     boot::write_acpi(memory, config.vcpus, config.serial.is_some())?;
     Ok(entry)
 }
@@ -233,7 +258,7 @@ fn interrupts(vm: &VmFd, config: &Config) -> Result<Option<Event>> {
     vm.set_tss_address(layout::KVM_TSS as usize).doing(doing)?;
     vm.create_irq_chip().doing(doing)?;
     // Without a hypervisor's clock the guest measures its processor's clock with this timer.
-    if config.identity == Identity::None {
+    if config.identity != Identity::Kvm {
         let timer =
             kvm_bindings::kvm_pit_config { flags: kvm_bindings::KVM_PIT_SPEAKER_DUMMY, ..Default::default() };
         vm.create_pit2(timer).doing(doing)?;
@@ -310,6 +335,7 @@ fn thread(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle
 pub struct Running {
     machine: Arc<Machine>,
     events: Events,
+    handles: Handles,
     devices: Option<JoinHandle<()>>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -334,13 +360,21 @@ impl Running {
     }
 
     /// Asks the guest to give up memory until `bytes` of it are taken away.
-    pub fn balloon(&self, _bytes: u64) -> Result<()> {
-        Err(Error::refused("setting the balloon", "this build has no balloon"))
+    pub fn balloon(&self, bytes: u64) -> Result<()> {
+        self.handles.balloon.set(bytes)
+    }
+
+    /// Bytes that the guest says to have given up.
+    pub fn given_up(&self) -> u64 {
+        self.handles.balloon.actual()
     }
 
     /// Gives the network interface `index` its tap device.
-    pub fn attach(&self, _index: usize, _tap: OwnedFd) -> Result<()> {
-        Err(Error::refused("attaching a network", "this build has no network"))
+    pub fn attach(&self, index: usize, tap: OwnedFd) -> Result<()> {
+        match self.handles.networks.get(index) {
+            Some(network) => network.attach(tap),
+            None => Err(Error::refused("attaching a network", format!("the guest has no interface {index}"))),
+        }
     }
 
     /// How often the processors came back to the monitor until now.

@@ -10,8 +10,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use virtio_bindings::virtio_ids::VIRTIO_ID_FS;
-use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
 use virtio_queue::{DescriptorChain, QueueT as _};
 use vm_memory::{GuestMemory as _, GuestMemoryMmap, Permissions, VolatileSlice};
 
@@ -23,6 +21,12 @@ use crate::sys::Event;
 use crate::virtio::{Activation, Device, Ring};
 use crate::{Doing as _, Error, Result};
 
+/// `VIRTIO_ID_FS`.
+const KIND: u32 = 26;
+/// `VIRTIO_RING_F_INDIRECT_DESC`.
+const INDIRECT: u64 = 1 << 28;
+/// `VIRTIO_RING_F_EVENT_IDX`.
+const EVENT_IDX: u64 = 1 << 29;
 /// How many threads serve one device.
 const THREADS: usize = 2;
 /// Each needs space for a few system calls and no recursion.
@@ -66,11 +70,11 @@ struct Stop {
 
 impl Device for FileSystem {
     fn kind(&self) -> u32 {
-        VIRTIO_ID_FS
+        KIND
     }
 
     fn features(&self) -> u64 {
-        1 << VIRTIO_RING_F_INDIRECT_DESC | 1 << VIRTIO_RING_F_EVENT_IDX
+        INDIRECT | EVENT_IDX
     }
 
     fn queue_sizes(&self) -> &[u16] {

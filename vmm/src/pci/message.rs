@@ -143,8 +143,8 @@ impl Table {
         })
     }
 
-    /// Entries.
-    pub fn len(&self) -> usize {
+    /// Its entries, one an interrupt.
+    pub fn vectors(&self) -> usize {
         self.entries.len()
     }
 

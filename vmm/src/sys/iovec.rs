@@ -21,25 +21,18 @@ fn count(result: isize) -> io::Result<usize> {
     usize::try_from(result).map_err(|_| io::Error::last_os_error())
 }
 
-/// readv(2) into the slices.
-pub fn read(from: BorrowedFd, into: &[VolatileSlice]) -> io::Result<usize> {
-    let vectors = vectors(into);
-    // SAFETY: every vector is a slice that is mapped as long as `into` is borrowed; that the guest may change
-    // the bytes meanwhile is what volatile memory is.
-    count(unsafe { libc::readv(from.as_raw_fd(), vectors.as_ptr(), vectors.len() as i32) })
-}
-
 /// writev(2) from the slices.
 pub fn write(to: BorrowedFd, from: &[VolatileSlice]) -> io::Result<usize> {
     let vectors = vectors(from);
-    // SAFETY: as in `read`; the kernel only reads.
+    // SAFETY: every vector is a slice that is mapped as long as `from` is borrowed; that the guest may change
+    // the bytes meanwhile is what volatile memory is.
     count(unsafe { libc::writev(to.as_raw_fd(), vectors.as_ptr(), vectors.len() as i32) })
 }
 
 /// preadv(2) at `offset` bytes of the file.
 pub fn pread(from: BorrowedFd, into: &[VolatileSlice], offset: i64) -> io::Result<usize> {
     let vectors = vectors(into);
-    // SAFETY: as in `read`.
+    // SAFETY: as in `write`; the guest reads what the kernel writes.
     count(unsafe { libc::preadv(from.as_raw_fd(), vectors.as_ptr(), vectors.len() as i32, offset) })
 }
 
@@ -48,15 +41,4 @@ pub fn pwrite(to: BorrowedFd, from: &[VolatileSlice], offset: i64) -> io::Result
     let vectors = vectors(from);
     // SAFETY: as in `write`.
     count(unsafe { libc::pwritev(to.as_raw_fd(), vectors.as_ptr(), vectors.len() as i32, offset) })
-}
-
-/// sendmsg(2) on a socket: never waits, never raises SIGPIPE.
-pub fn send(to: BorrowedFd, from: &[VolatileSlice]) -> io::Result<usize> {
-    let mut vectors = vectors(from);
-    // SAFETY: all zero is an empty message.
-    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
-    message.msg_iov = vectors.as_mut_ptr();
-    message.msg_iovlen = vectors.len();
-    // SAFETY: the message names vectors that live until the call returns, as in `write`.
-    count(unsafe { libc::sendmsg(to.as_raw_fd(), &message, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) })
 }

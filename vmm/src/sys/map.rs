@@ -14,7 +14,7 @@ const PAGE: u64 = 4096;
 /// guest does not write stays the page cache's. All three numbers are multiples of the page size.
 pub fn map_file(memory: &Memory, guest: u64, length: u64, file: BorrowedFd, offset: u64) -> io::Result<()> {
     let host = range(memory, guest, length)?;
-    if offset % PAGE != 0 {
+    if !offset.is_multiple_of(PAGE) {
         return Err(io::ErrorKind::InvalidInput.into());
     }
     // SAFETY: the range lies in one region of the guest's memory (checked), which stays as large as it is; what
@@ -44,7 +44,7 @@ pub fn discard(memory: &Memory, guest: u64, length: u64) -> io::Result<()> {
 
 /// The host's address of whole pages that lie in one region.
 fn range(memory: &Memory, guest: u64, length: u64) -> io::Result<*mut u8> {
-    if guest % PAGE != 0 || length % PAGE != 0 || length == 0 {
+    if !guest.is_multiple_of(PAGE) || !length.is_multiple_of(PAGE) || length == 0 {
         return Err(io::ErrorKind::InvalidInput.into());
     }
     memory
@@ -97,7 +97,7 @@ impl Window {
 
     /// Writes the aligned word at `offset`; beyond the end is nothing.
     pub fn set(&self, offset: usize, value: u32) {
-        if offset % 4 != 0 || offset + 4 > self.length {
+        if !offset.is_multiple_of(4) || offset + 4 > self.length {
             return;
         }
         // SAFETY: inside the mapping and aligned (checked); the guest reads it at any time, so it is atomic.

@@ -1,7 +1,7 @@
 //! A request in a queue as slices of the guest's memory.
 
 use virtio_queue::{DescriptorChain, QueueT as _};
-use vm_memory::{GuestMemoryBackend as _, GuestMemoryMmap, VolatileSlice};
+use vm_memory::{GuestAddress, GuestMemoryBackend as _, GuestMemoryMmap, VolatileSlice};
 
 use super::device::Ring;
 use crate::memory::Memory;
@@ -15,20 +15,30 @@ pub struct Chain<'a> {
     pub readable: Vec<VolatileSlice<'a>>,
     /// To be written, after all that is to be read.
     pub writable: Vec<VolatileSlice<'a>>,
+    /// Where the latter are: guest-physical address and bytes.
+    pub written: Vec<(GuestAddress, u64)>,
 }
 
 impl<'a> Chain<'a> {
     /// Reads the descriptors. One that lies outside of memory, or a readable one after a writable one, ends
     /// the list: the device sees a short request then.
     fn new(chain: DescriptorChain<&'a GuestMemoryMmap>, memory: &'a GuestMemoryMmap) -> Chain<'a> {
-        let mut found = Chain { head: chain.head_index(), readable: Vec::new(), writable: Vec::new() };
+        let mut found = Chain {
+            head: chain.head_index(),
+            readable: Vec::new(),
+            writable: Vec::new(),
+            written: Vec::new(),
+        };
         for descriptor in chain {
             if descriptor.len() == 0 {
                 continue;
             }
             let Ok(slice) = memory.get_slice(descriptor.addr(), descriptor.len() as usize) else { break };
             match (descriptor.is_write_only(), found.writable.is_empty()) {
-                (true, _) => found.writable.push(slice),
+                (true, _) => {
+                    found.writable.push(slice);
+                    found.written.push((descriptor.addr(), descriptor.len().into()));
+                }
                 (false, true) => found.readable.push(slice),
                 (false, false) => break,
             }
@@ -63,6 +73,40 @@ impl<'a> Chain<'a> {
     pub fn room(&self) -> usize {
         self.writable.iter().fold(0usize, |room, slice| room.saturating_add(slice.len()))
     }
+}
+
+/// The slices without their first `bytes`.
+pub fn skip<'a>(slices: &[VolatileSlice<'a>], bytes: usize) -> Vec<VolatileSlice<'a>> {
+    let mut skipped = 0;
+    let mut rest = Vec::with_capacity(slices.len());
+    for slice in slices {
+        let here = (bytes - skipped).min(slice.len());
+        skipped += here;
+        // An offset inside of the slice, so there is something left to name.
+        if here < slice.len()
+            && let Ok(part) = slice.offset(here)
+        {
+            rest.push(part);
+        }
+    }
+    rest
+}
+
+/// The slices before and from `at` on; none if there are not as many bytes.
+pub fn split<'a>(
+    slices: &[VolatileSlice<'a>],
+    at: usize,
+) -> Option<(Vec<VolatileSlice<'a>>, Vec<VolatileSlice<'a>>)> {
+    let mut before = Vec::with_capacity(slices.len());
+    let mut left = at;
+    for slice in slices {
+        let here = left.min(slice.len());
+        if here > 0 {
+            before.push(slice.subslice(0, here).ok()?);
+        }
+        left -= here;
+    }
+    (left == 0).then(|| (before, skip(slices, at)))
 }
 
 impl Ring {

@@ -18,6 +18,10 @@ pub trait Device: Send {
     fn features(&self) -> u64;
     /// The largest size of each queue, powers of two.
     fn queue_sizes(&self) -> &[u16];
+    /// Its interrupts: one for changes of the configuration and one for each queue, unless it can share.
+    fn vectors(&self) -> usize {
+        self.queue_sizes().len() + 1
+    }
     /// Reads the device's own configuration. Bytes beyond its end read as zero.
     fn read_config(&self, offset: u64, data: &mut [u8]);
     /// Writes the device's own configuration. What cannot be written is ignored.

@@ -1,8 +1,12 @@
 //! Virtio: what a device is, its queues, and how it sits on the PCI bus.
 
+pub mod balloon;
+pub mod block;
 pub mod chain;
 pub mod console;
 pub mod device;
+pub mod net;
+pub mod rng;
 pub mod transport;
 
 use std::os::fd::AsFd as _;
@@ -25,4 +29,12 @@ pub fn read_bytes(config: &[u8], offset: u64, data: &mut [u8]) {
 /// Has a queue's kick watched under `token`.
 pub fn watch_kick(watcher: &Watcher, ring: &Ring, token: u64) -> Result<()> {
     watcher.add(ring.kick.as_fd(), EpollFlags::EPOLLIN.bits() as u32, token)
+}
+
+/// Watches no queue of a device any more.
+pub fn forget_kicks(active: &Activation) {
+    for ring in &active.rings {
+        // It may not have been watched.
+        let _ = active.watcher.remove(ring.kick.as_fd());
+    }
 }

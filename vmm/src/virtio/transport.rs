@@ -80,9 +80,14 @@ impl Transport {
         address: u32,
     ) -> Result<Transport> {
         let doing = "adding a device";
-        let (kind, offered, sizes) = {
+        let (kind, offered, sizes, vectors) = {
             let device = lock(&device);
-            (device.kind() as u16, device.features() | VERSION_1, device.queue_sizes().to_vec())
+            (
+                device.kind() as u16,
+                device.features() | VERSION_1,
+                device.queue_sizes().to_vec(),
+                device.vectors(),
+            )
         };
         let class = match kind {
             1 => [2, 0, 0],
@@ -109,8 +114,8 @@ impl Transport {
             }
             space.add_capability(CAPABILITY_VENDOR, &body).ok_or_else(full)?;
         }
-        let table = Table::new(routes, sizes.len() + 1)?;
-        let mut body = ((table.len() - 1) as u16).to_le_bytes().to_vec();
+        let table = Table::new(routes, vectors)?;
+        let mut body = ((table.vectors() - 1) as u16).to_le_bytes().to_vec();
         body.extend((TABLE as u32).to_le_bytes());
         body.extend((PENDING as u32).to_le_bytes());
         let msix = space.add_capability(CAPABILITY_MSIX, &body).ok_or_else(full)?;
@@ -183,7 +188,7 @@ impl Transport {
     }
 
     fn set_register(&mut self, offset: u64, value: u32) -> Result<()> {
-        let vectors = self.table.len();
+        let vectors = self.table.vectors();
         let vector = |value: u32| if (value as usize) < vectors { value as u16 } else { NO_VECTOR };
         match offset {
             0x00 => self.offered_select = value,

@@ -142,7 +142,7 @@ mod tests {
             assert_eq!(find(&leaves, 0xb, 1).ebx, u32::from(vcpus));
             assert_eq!(find(&leaves, 0xb, 0).ecx, 0x100);
             assert_eq!(find(&leaves, 0x1f, 1).ecx, 0x201);
-            assert_eq!(find(&leaves, 0x8000_0008, 0).ecx, u32::from(vcpus) - 1 | bits << 12);
+            assert_eq!(find(&leaves, 0x8000_0008, 0).ecx, (u32::from(vcpus) - 1) | (bits << 12));
         }
     }
 

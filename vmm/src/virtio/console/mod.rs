@@ -256,6 +256,11 @@ impl Device for Console {
         &SIZES
     }
 
+    fn vectors(&self) -> usize {
+        // One for all queues: text is no load, and each further one costs a boot ten exits.
+        2
+    }
+
     fn read_config(&self, offset: u64, data: &mut [u8]) {
         // Columns and rows (0: not known), then the number of ports.
         let mut config = [0u8; 12];
@@ -283,6 +288,7 @@ impl Device for Console {
 
     fn reset(&mut self) {
         if let Some(active) = self.active.take() {
+            super::forget_kicks(&active);
             for port in &mut self.ports {
                 port.forget(&active.watcher);
             }

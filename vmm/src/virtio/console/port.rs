@@ -46,7 +46,7 @@ pub struct Port {
 impl Port {
     /// A port that ends in `end`; without it, text is lost and nothing comes.
     pub fn new(end: Option<OwnedFd>) -> Result<Port> {
-        let kind = end.as_ref().map(|end| fstat(end)).transpose().doing("opening a console's port")?;
+        let kind = end.as_ref().map(fstat).transpose().doing("opening a console's port")?;
         let socket = kind.is_some_and(|kind| kind.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFSOCK.bits());
         Ok(Port {
             end,
