@@ -88,8 +88,10 @@ docs: need-build ## Write man/ and completions/ anew from the declarations
 man: ## Read the manual
 	man -l man/locule.1
 
-install: release ## Install the binary, the manual and the completions below PREFIX
+install: release ## Install the binaries, the manual and the completions below PREFIX
 	install -D -m 755 $(binary) $(DESTDIR)$(PREFIX)/bin/locule
+	ln -sf locule $(DESTDIR)$(PREFIX)/bin/locule-vm
+	install -D -m 755 $(dir $(binary))locule-guest $(DESTDIR)$(PREFIX)/libexec/locule/locule-guest
 	install -d $(DESTDIR)$(PREFIX)/share/man/man1
 	install -m 644 man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1/
 	install -D -m 644 man/locule-machine.toml.5 $(DESTDIR)$(PREFIX)/share/man/man5/locule-machine.toml.5
@@ -104,7 +106,8 @@ deb: release ## Build a Debian package: program, units, manual, completions, pro
 
 uninstall: ## Remove what install installed
 	rm -rf $(DESTDIR)$(PREFIX)/share/locule/profiles
-	rm -f $(DESTDIR)$(PREFIX)/bin/locule $(DESTDIR)$(PREFIX)/share/man/man1/locule.1 \
+	rm -rf $(DESTDIR)$(PREFIX)/libexec/locule
+	rm -f $(DESTDIR)$(PREFIX)/bin/locule $(DESTDIR)$(PREFIX)/bin/locule-vm $(DESTDIR)$(PREFIX)/share/man/man1/locule.1 \
 	    $(DESTDIR)$(PREFIX)/share/man/man5/locule-machine.toml.5 \
 	    $(DESTDIR)$(PREFIX)/share/man/man1/locule-*.1 \
 	    $(DESTDIR)$(PREFIX)/share/bash-completion/completions/locule \
@@ -112,7 +115,7 @@ uninstall: ## Remove what install installed
 	    $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/locule.fish
 
 release: need-build
-	$(CARGO) build --release
+	$(CARGO) build --release -p locule -p locule-guest
 
 # A compiler driver and libc's static half; Rust itself must be at least as new as Cargo.toml says.
 need-build:

@@ -154,6 +154,9 @@ _locule() {
             locule,update)
                 cmd="locule__subcmd__update"
                 ;;
+            locule,vm)
+                cmd="locule__subcmd__vm"
+                ;;
             locule__subcmd__image,build)
                 cmd="locule__subcmd__image__subcmd__build"
                 ;;
@@ -244,6 +247,18 @@ _locule() {
             locule__subcmd__snapshot,rm)
                 cmd="locule__subcmd__snapshot__subcmd__rm"
                 ;;
+            locule__subcmd__vm,kernel)
+                cmd="locule__subcmd__vm__subcmd__kernel"
+                ;;
+            locule__subcmd__vm__subcmd__kernel,build)
+                cmd="locule__subcmd__vm__subcmd__kernel__subcmd__build"
+                ;;
+            locule__subcmd__vm__subcmd__kernel,ls)
+                cmd="locule__subcmd__vm__subcmd__kernel__subcmd__ls"
+                ;;
+            locule__subcmd__vm__subcmd__kernel,use)
+                cmd="locule__subcmd__vm__subcmd__kernel__subcmd__use"
+                ;;
             *)
                 ;;
         esac
@@ -251,7 +266,7 @@ _locule() {
 
     case "${cmd}" in
         locule)
-            opts="-h -v --root --data --log --log-format --debug --systemd-cgroup --cgroup-manager --rootless --help --version create start run exec state list ps kill delete pause resume update events spec check features checkpoint restore completion launch ls stats top enter stop restart rename rm repair clone export import compact set show console logs boot shutdown generator keeper help image snapshot network openvz"
+            opts="-h -v --root --data --log --log-format --debug --systemd-cgroup --cgroup-manager --rootless --help --version create start run exec state list ps kill delete pause resume update events spec check features checkpoint restore completion launch ls stats top enter stop restart rename rm repair clone export import compact set show console logs boot shutdown generator keeper help image snapshot network openvz vm"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -435,7 +450,7 @@ _locule() {
             return 0
             ;;
         locule__subcmd__create)
-            opts="-b -h --bundle --console-socket --pid-file --pidfd-socket --preserve-fds --no-pivot --no-new-keyring --help"
+            opts="-b -h --bundle --console-socket --pid-file --pidfd-socket --preserve-fds --no-pivot --no-new-keyring --isolation --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -463,6 +478,10 @@ _locule() {
                     ;;
                 --preserve-fds)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --isolation)
+                    COMPREPLY=($(compgen -W "namespaces vm" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -2029,7 +2048,7 @@ _locule() {
             return 0
             ;;
         locule__subcmd__run)
-            opts="-b -d -h --bundle --console-socket --pid-file --pidfd-socket --preserve-fds --no-pivot --no-new-keyring --detach --keep --no-subreaper --help"
+            opts="-b -d -h --bundle --console-socket --pid-file --pidfd-socket --preserve-fds --no-pivot --no-new-keyring --isolation --detach --keep --no-subreaper --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2057,6 +2076,10 @@ _locule() {
                     ;;
                 --preserve-fds)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --isolation)
+                    COMPREPLY=($(compgen -W "namespaces vm" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -2421,6 +2444,84 @@ _locule() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        locule__subcmd__vm)
+            opts="kernel"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        locule__subcmd__vm__subcmd__kernel)
+            opts="ls use build"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        locule__subcmd__vm__subcmd__kernel__subcmd__build)
+            opts="-h --dir --config-only --use --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        locule__subcmd__vm__subcmd__kernel__subcmd__ls)
+            opts="-h --format --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --format)
+                    COMPREPLY=($(compgen -W "table json" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        locule__subcmd__vm__subcmd__kernel__subcmd__use)
+            opts="-h --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 *)
                     COMPREPLY=()
                     ;;

@@ -85,11 +85,14 @@ complete -c locule -n "__fish_locule_needs_command" -f -a "image" -d 'Images: fe
 complete -c locule -n "__fish_locule_needs_command" -f -a "snapshot" -d 'Saved states of machines: create, list, restore, remove'
 complete -c locule -n "__fish_locule_needs_command" -f -a "network" -d 'Networks: create, list, connect containers, publish ports'
 complete -c locule -n "__fish_locule_needs_command" -f -a "openvz" -d 'OpenVZ: make machines from its containers\' configurations'
+complete -c locule -n "__fish_locule_needs_command" -f -a "vm" -d 'Virtual machines: the kernels that they boot'
 complete -c locule -n "__fish_locule_using_subcommand create" -s b -l bundle -d 'The bundle (default: the current directory)' -r -F
 complete -c locule -n "__fish_locule_using_subcommand create" -l console-socket -d 'AF_UNIX socket that gets the master end of the terminal' -r -F
 complete -c locule -n "__fish_locule_using_subcommand create" -l pid-file -d 'Write the process id to FILE, digits only' -r -F
 complete -c locule -n "__fish_locule_using_subcommand create" -l pidfd-socket -d 'AF_UNIX socket that gets a pidfd of the process' -r -F
 complete -c locule -n "__fish_locule_using_subcommand create" -l preserve-fds -d 'Pass N descriptors beside the standard ones and those of LISTEN_FDS' -r
+complete -c locule -n "__fish_locule_using_subcommand create" -l isolation -d 'What separates it from the host; default is the annotation org.locule.isolation' -r -f -a "namespaces\t''
+vm\t''"
 complete -c locule -n "__fish_locule_using_subcommand create" -l no-pivot -d 'Move the root mount instead of pivot_root, for a root on a ramdisk'
 complete -c locule -n "__fish_locule_using_subcommand create" -l no-new-keyring -d 'Keep the caller\'s session keyring'
 complete -c locule -n "__fish_locule_using_subcommand create" -s h -l help -d 'Print help'
@@ -102,6 +105,8 @@ complete -c locule -n "__fish_locule_using_subcommand run" -l console-socket -d 
 complete -c locule -n "__fish_locule_using_subcommand run" -l pid-file -d 'Write the process id to FILE, digits only' -r -F
 complete -c locule -n "__fish_locule_using_subcommand run" -l pidfd-socket -d 'AF_UNIX socket that gets a pidfd of the process' -r -F
 complete -c locule -n "__fish_locule_using_subcommand run" -l preserve-fds -d 'Pass N descriptors beside the standard ones and those of LISTEN_FDS' -r
+complete -c locule -n "__fish_locule_using_subcommand run" -l isolation -d 'What separates it from the host; default is the annotation org.locule.isolation' -r -f -a "namespaces\t''
+vm\t''"
 complete -c locule -n "__fish_locule_using_subcommand run" -l no-pivot -d 'Move the root mount instead of pivot_root, for a root on a ramdisk'
 complete -c locule -n "__fish_locule_using_subcommand run" -l no-new-keyring -d 'Keep the caller\'s session keyring'
 complete -c locule -n "__fish_locule_using_subcommand run" -s d -l detach -d 'Return when the process runs'
@@ -533,3 +538,7 @@ complete -c locule -n "__fish_locule_using_subcommand openvz; and __fish_seen_su
 json\t''"
 complete -c locule -n "__fish_locule_using_subcommand openvz; and __fish_seen_subcommand_from import" -l dry-run -d 'Make nothing; print the definition as well'
 complete -c locule -n "__fish_locule_using_subcommand openvz; and __fish_seen_subcommand_from import" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand vm; and not __fish_seen_subcommand_from kernel" -f -a "kernel" -d 'Kernels of virtual machines: list, choose, build'
+complete -c locule -n "__fish_locule_using_subcommand vm; and __fish_seen_subcommand_from kernel" -f -a "ls" -d 'List the kernels of this host, and whether virtual machines can boot them'
+complete -c locule -n "__fish_locule_using_subcommand vm; and __fish_seen_subcommand_from kernel" -f -a "use" -d 'Choose the kernel that virtual machines boot'
+complete -c locule -n "__fish_locule_using_subcommand vm; and __fish_seen_subcommand_from kernel" -f -a "build" -d 'Build a small kernel for virtual machines'

@@ -155,6 +155,9 @@ pub const VERBS: &[&Verb] = &[
     &commands::generator::VERB,
     &commands::keeper::VERB,
     &commands::openvz::import::VERB,
+    &commands::vm::kernel_ls::VERB,
+    &commands::vm::kernel_use::VERB,
+    &commands::vm::kernel_build::VERB,
     &commands::help::VERB,
 ];
 
@@ -164,6 +167,8 @@ pub const NOUNS: &[(&str, &str)] = &[
     ("snapshot", "Saved states of machines: create, list, restore, remove"),
     ("network", "Networks: create, list, connect containers, publish ports"),
     ("openvz", "OpenVZ: make machines from its containers' configurations"),
+    ("vm", "Virtual machines: the kernels that they boot"),
+    ("vm kernel", "Kernels of virtual machines: list, choose, build"),
 ];
 
 /// The global options, for help, manual and completions; `args::Globals::read` reads them.
@@ -218,7 +223,7 @@ pub fn ask(first: First, words: impl Iterator<Item = OsString>) -> Result<Asked>
     };
     let mut words = words;
     let mut name = name.to_string_lossy().into_owned();
-    if NOUNS.iter().any(|(noun, _)| *noun == name) {
+    while NOUNS.iter().any(|(noun, _)| *noun == name) {
         match words.next() {
             Some(word) if !word.to_string_lossy().starts_with('-') => {
                 name = format!("{name} {}", word.to_string_lossy());
@@ -290,7 +295,7 @@ pub fn help() -> String {
     for verb in VERBS.iter().filter(|verb| !verb.name.contains(' ')) {
         text.push_str(&format!("  {:<12}{}\n", verb.name, verb.about));
     }
-    for (noun, about) in NOUNS {
+    for (noun, about) in NOUNS.iter().filter(|(noun, _)| !noun.contains(' ')) {
         text.push_str(&format!("  {noun:<12}{about}\n"));
     }
     text.push_str(

@@ -325,12 +325,26 @@ fn tree() -> Command {
         .iter()
         .filter(|verb| !verb.name.contains(' '))
         .fold(root, |root, verb| root.subcommand(leaf(verb, verb.name)));
-    cli::NOUNS.iter().fold(root, |root, (noun, about)| {
-        let verbs =
-            VERBS.iter().filter_map(|verb| Some((verb, verb.name.strip_prefix(noun)?.strip_prefix(' ')?)));
-        let noun = Command::new(*noun).about(*about).disable_help_subcommand(true).disable_help_flag(true);
-        root.subcommand(verbs.fold(noun, |noun, (verb, name)| noun.subcommand(leaf(verb, name))))
-    })
+    nouns(root, "", &leaf)
+}
+
+/// The nouns below `above`, each with its verbs and the nouns below it.
+fn nouns(parent: Command, above: &str, leaf: &dyn Fn(&Verb, &'static str) -> Command) -> Command {
+    let below =
+        |name: &'static str| name.strip_prefix(above).filter(|rest| !rest.is_empty() && !rest.contains(' '));
+    cli::NOUNS.iter().filter_map(|(noun, about)| Some((noun, about, below(noun)?))).fold(
+        parent,
+        |parent, (noun, about, name)| {
+            let verbs = VERBS
+                .iter()
+                .filter_map(|verb| Some((verb, verb.name.strip_prefix(noun)?.strip_prefix(' ')?)));
+            let made = Command::new(name).about(*about).disable_help_subcommand(true).disable_help_flag(true);
+            let made = verbs
+                .filter(|(_, rest)| !rest.contains(' '))
+                .fold(made, |made, (verb, rest)| made.subcommand(leaf(verb, rest)));
+            parent.subcommand(nouns(made, &format!("{noun} "), leaf))
+        },
+    )
 }
 
 fn completion(generator: impl clap_complete::Generator) -> String {

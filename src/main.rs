@@ -20,6 +20,7 @@ mod openmetrics;
 mod out;
 mod table;
 mod usage;
+mod vm;
 
 use std::fs::OpenOptions;
 use std::os::fd::{AsFd, AsRawFd, IntoRawFd};
@@ -62,6 +63,7 @@ fn call() -> i32 {
         Ok(Asked::Run(verb, matches)) => {
             let begun = Instant::now();
             log.debug(format_args!("locule {} {}", env!("CARGO_PKG_VERSION"), verb.name));
+            vm::provide();
             let result = (verb.run)(&globals, &matches, &mut out);
             log.debug(format_args!("{} took {} µs", verb.name, begun.elapsed().as_micros()));
             (Some(verb), result)

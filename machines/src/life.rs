@@ -349,7 +349,13 @@ fn bundle_of(
         Wiring::Host => Names { hosts: None, resolv: Some("/etc/resolv.conf".into()) },
     };
     let group = Path::new(cgroup::MOUNT).join(wishes.cgroup.trim_start_matches('/'));
-    let mut extra = visible::prepare(&machine.run().join(VIEW), definition, &group)?;
+    let mut extra = match definition.isolation {
+        crate::definition::Isolation::Namespaces => {
+            visible::prepare(&machine.run().join(VIEW), definition, &group)?
+        }
+        // A kernel of its own has numbers of its own.
+        crate::definition::Isolation::Vm => Vec::new(),
+    };
     extra.extend(wishes.mounts);
     let input = Input {
         name: machine.name(),
@@ -383,6 +389,10 @@ fn bundle_of(
         no_new_keyring: false,
         manager: cgroup::Manager::Cgroupfs,
         rootless: false,
+        isolation: Some(match definition.isolation {
+            crate::definition::Isolation::Namespaces => locule_runtime::Isolation::Namespaces,
+            crate::definition::Isolation::Vm => locule_runtime::Isolation::Vm,
+        }),
         seal,
     };
     Ok(Prepared { request, init, stop_signal })

@@ -25,6 +25,7 @@ pub mod rate;
 pub mod record;
 mod shape;
 mod sys;
+pub mod takeover;
 mod wire;
 
 pub use address::{Cidr, Mac};

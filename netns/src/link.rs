@@ -241,6 +241,14 @@ impl Links {
             .map_err(|errno| Error::sys(errno, format!("setting interface {index} up or down")))
     }
 
+    /// Sets a tap up that only carries another interface's frames: it has that one's `mtu` and no address.
+    pub fn configure_tap(&mut self, index: u32, mtu: u32) -> Result<()> {
+        self.no_link_local(index)?;
+        self.socket
+            .call(Request::new(libc::RTM_NEWLINK, 0, &ifinfo(index, UP, UP), Attrs::new().u32(MTU, mtu)))
+            .map_err(|errno| Error::sys(errno, format!("setting interface {index} up")))
+    }
+
     /// Makes the link `index` what a container's port of a bridge is.
     ///
     /// With `mac` nothing is learned from what it sends: that address, and no other, is reached by it. With `hairpin`

@@ -14,6 +14,8 @@ use crate::attrs::rdt;
 use crate::cgroup::{self, Cgroup, Purpose};
 use crate::contract::{self, NOT_RUNNING};
 use crate::error::{Context, Error, Kind, Result};
+use crate::isolation::control::{self, Answer, Ask, Connection};
+use crate::isolation::{self, Isolation, split, takeover};
 use crate::process::channel::{Channel, Message};
 use crate::process::create::DEATH;
 use crate::process::hooks;
@@ -49,6 +51,16 @@ impl Container {
     /// What is remembered of it.
     pub fn state(&self) -> &State {
         &self.state
+    }
+
+    /// Whether a virtual machine runs its processes.
+    pub fn is_vm(&self) -> bool {
+        self.state.isolation == Isolation::Vm
+    }
+
+    /// Its directory.
+    pub(crate) fn entry(&self) -> &Entry {
+        &self.entry
     }
 
     /// Its id.
@@ -94,6 +106,7 @@ impl Container {
             rootfs: self.state.rootfs.clone(),
             created: self.state.created.clone(),
             annotations: self.state.annotations.clone(),
+            isolation: self.state.isolation,
             owner: owner_name(self.state.owner),
         })
     }
@@ -150,7 +163,8 @@ impl Container {
             }
         }
         let doing = || format!("starting container {id:?}");
-        let notify = match Notify::listen(&self.entry)? {
+        // A machine has no way to the manager's socket.
+        let notify = match if self.is_vm() { None } else { Notify::listen(&self.entry)? } {
             Some(notify) => Some((notify, now.init()?)),
             None => None,
         };
@@ -165,6 +179,10 @@ impl Container {
         let channel = Channel::over(gate);
         // From here on it counts as started; init ends if no word follows.
         self.entry.remove_gate()?;
+        if self.is_vm() {
+            let (pid, pidfd) = now.init()?;
+            channel.send(&takeover::take_over(pid, &pidfd)?).map_err(gone)?;
+        }
         channel.send(&Message::Proceed).map_err(gone)?;
         if let Some(Message::Failed(err)) = channel.recv()? {
             return Err(err);
@@ -269,6 +287,35 @@ impl Container {
         }
     }
 
+    /// The processes inside the virtual machine.
+    pub fn members(&self) -> Result<Vec<control::Member>> {
+        match self.monitor("list the processes of")?.question(&Ask::Processes)? {
+            Answer::Processes(members) => Ok(members),
+            other => Err(other.out_of_place()),
+        }
+    }
+
+    /// What the virtual machine's own kernel counts, in the form of the statistics of `events`.
+    pub fn inner_stats(&self) -> Result<serde_json::Value> {
+        match self.monitor("measure")?.question(&Ask::Statistics)? {
+            Answer::Statistics(stats) => Ok(*stats),
+            other => Err(other.out_of_place()),
+        }
+    }
+
+    /// A connection to the machine's monitor, which hears nothing while it is frozen.
+    fn monitor(&self, act: &str) -> Result<Connection> {
+        match self.status()? {
+            Status::Running | Status::Created => Connection::open(&self.entry),
+            Status::Paused => Err(Error::new(
+                Kind::State,
+                format!("cannot {act} container {:?}: its machine is paused", self.state.id),
+            )
+            .hint("resume it first")),
+            Status::Creating | Status::Stopped => Err(contract::not_running()),
+        }
+    }
+
     /// Pids of all processes, in the caller's pid namespace.
     pub fn pids(&self) -> Result<Vec<i32>> {
         match self.cgroup()? {
@@ -297,11 +344,29 @@ impl Container {
             }
             None => Resources::default(),
         };
-        let mut limits = cgroup::plan(&complete(resources, &stored), Purpose::Update)?;
+        let mut wanted = complete(resources, &stored);
+        let inside = if self.is_vm() {
+            let inside = split::inner_resources(&wanted);
+            let hypervisor = isolation::hypervisor()?;
+            wanted = split::outer_resources(&wanted, &|limit| hypervisor.allowance(limit));
+            // Asked for before anything is changed: a paused machine would not hear it.
+            (inside != Resources::default())
+                .then(|| self.monitor("update"))
+                .transpose()?
+                .map(|to| (to, inside))
+        } else {
+            None
+        };
+        let mut limits = cgroup::plan(&wanted, Purpose::Update)?;
         warn_all(std::mem::take(&mut limits.warnings));
         self.needed_cgroup("update")?
             .update(&limits)
             .map_err(|err| err.context(format_args!("updating container {:?}", self.state.id)))?;
+        if let Some((monitor, inside)) = inside {
+            monitor
+                .question(&Ask::Update(Box::new(inside)))
+                .map_err(|err| err.context(format_args!("updating container {:?} inside", self.state.id)))?;
+        }
         // The next update starts from what holds now.
         let change = serde_json::to_value(resources).doing(|| "encoding the resources")?;
         if let Some(linux) = config.get_mut("linux").and_then(serde_json::Value::as_object_mut) {

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use crate::isolation::Isolation;
 use crate::spec::StringMap;
 use crate::state::State;
 
@@ -67,6 +68,9 @@ pub struct Report {
     /// The document's annotations.
     #[serde(skip_serializing_if = "StringMap::is_empty")]
     pub annotations: StringMap,
+    /// What separates it from the host, where that is not namespaces.
+    #[serde(skip_serializing_if = "Isolation::is_namespaces")]
+    pub isolation: Isolation,
     /// Name of the user that created it, or the uid.
     pub owner: String,
 }

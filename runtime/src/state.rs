@@ -20,6 +20,8 @@ use serde::{Deserialize, Serialize};
 use crate::cgroup;
 use crate::contract::absent;
 use crate::error::{Context, Error, Kind, Result};
+use crate::isolation::Isolation;
+use crate::isolation::control::CONTROL;
 use crate::spec::StringMap;
 use crate::sys::fs::{openat2, read_at};
 
@@ -75,6 +77,9 @@ pub struct State {
     pub own_pid_namespace: bool,
     /// Whether the caller's session keyring was kept.
     pub no_new_keyring: bool,
+    /// What separates it from the host.
+    #[serde(default, skip_serializing_if = "Isolation::is_namespaces")]
+    pub isolation: Isolation,
     /// The document's annotations.
     pub annotations: StringMap,
 }
@@ -209,7 +214,7 @@ impl Store {
     pub fn remove(&self, entry: &Entry) -> Result<()> {
         let doing = || format!("removing the state of container {:?}", entry.id);
         // What there mostly is, without a look: undoing must not need a descriptor where they ran out.
-        for name in [STATE, CONFIG, GATE] {
+        for name in [STATE, CONFIG, GATE, CONTROL] {
             let _ = unlinkat(&entry.dir, name, UnlinkatFlags::NoRemoveDir);
         }
         match unlinkat(&self.dir, entry.id.as_str(), UnlinkatFlags::RemoveDir) {

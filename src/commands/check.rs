@@ -8,6 +8,7 @@ use locule_runtime::{Error, Result};
 use crate::args::{Globals, absolute};
 use crate::cli::{Verb, path_parser};
 use crate::out::Out;
+use crate::vm;
 
 /// The declaration.
 pub const VERB: Verb = Verb {
@@ -17,7 +18,8 @@ pub const VERB: Verb = Verb {
     details: "Reads config.json and plans the container. Prints one line for each reason to refuse it and for \
 each warning; what is refused here would be refused by create. Exits with 0 when the container can be made, \
 else with 1.\n\nWithout a bundle, and with none in the current directory, it tells what machines need of this host: a line for \
-each thing with ok, missing or lacking, and what to do about it. Lacking is what some machines want and others do \
+each thing with ok, missing or lacking, and what to do about it. Virtual machines are told of as well: KVM, the \
+kernel that would be booted, the program inside. Lacking is what some machines want and others do \
 without. Exits with 1 if something is missing.",
     examples: &[
         ("Check the bundle in /srv/web", "locule check /srv/web"),
@@ -58,6 +60,8 @@ fn run(globals: &Globals, matches: &ArgMatches, out: &mut Out) -> Result<i32> {
 /// Tells what machines need of this host.
 fn host(globals: &Globals, out: &mut Out) -> Result<i32> {
     let findings = locule_machines::host::look(&globals.home()?);
+    let mut findings = findings;
+    findings.extend(vm::look());
     let mut text = String::new();
     let mut missing = 0;
     for finding in &findings {

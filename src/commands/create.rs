@@ -4,11 +4,12 @@
 
 use clap::{ArgMatches, Command, value_parser};
 use locule_runtime::process::seal;
-use locule_runtime::{CreateRequest, Result, adopt_fds};
+use locule_runtime::{CreateRequest, Isolation, Result, adopt_fds};
 
 use crate::args::{Globals, absolute};
-use crate::cli::{Verb, given_id, id, option, path, path_parser, switch};
+use crate::cli::{Verb, given_id, id, option, path, path_parser, switch, text};
 use crate::out::Out;
+use crate::vm;
 
 /// The declaration.
 pub const VERB: Verb = Verb {
@@ -44,7 +45,21 @@ pub fn arguments(command: Command) -> Command {
             .value_parser(value_parser!(u32)),
         switch("no-pivot", "Move the root mount instead of pivot_root, for a root on a ramdisk"),
         switch("no-new-keyring", "Keep the caller's session keyring"),
+        option(
+            "isolation",
+            "KIND",
+            "What separates it from the host; default is the annotation org.locule.isolation",
+        )
+        .value_parser(["namespaces", "vm"]),
     ])
+}
+
+/// What separates the container from the host: the option's word, else that of the name that this program was called by.
+fn isolation(matches: &ArgMatches) -> Result<Option<Isolation>> {
+    match text(matches, "isolation") {
+        Some(word) => Isolation::parse(word).map(Some),
+        None => Ok(vm::called_as_vm().then_some(Isolation::Vm)),
+    }
 }
 
 /// Reads those options, in a sealed copy of the binary: nothing is opened before that.
@@ -65,6 +80,7 @@ pub fn request(globals: &Globals, matches: &ArgMatches) -> Result<CreateRequest>
         no_new_keyring: matches.get_flag("no-new-keyring"),
         manager: globals.cgroup_manager(),
         rootless: globals.is_rootless(),
+        isolation: isolation(matches)?,
     })
 }
 

@@ -25,7 +25,8 @@ pub const VERB: Verb = Verb {
     about: "Print a container's statistics and out-of-memory events, or what happens to machines",
     usage: "[options] [<container-id>]",
     details: "With an id: prints one line of JSON with the container's statistics every interval, and one for each time \
-the kernel killed a process for lack of memory, until the container ends. With --stats, the statistics once.\n\n\
+the kernel killed a process for lack of memory, until the container ends. With --stats, the statistics once. Those \
+of a virtual machine are what it costs the host; the member inside has what its own kernel counts.\n\n\
 Without an id: prints what happens to machines (create, start, die, oom, restart, stop, set, rename, remove and so on), a \
 line each, until interrupted. With --since also what happened before, as far as it is kept: the last 4 to 8 MiB since the \
 host's boot.",
@@ -73,6 +74,9 @@ struct Event<'a, T> {
     id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     data: Option<T>,
+    /// What a virtual machine's own kernel counts, beside what it costs the host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    inside: Option<serde_json::Value>,
 }
 
 fn run(globals: &Globals, matches: &ArgMatches, out: &mut Out) -> Result<i32> {
@@ -96,7 +100,7 @@ fn run(globals: &Globals, matches: &ArgMatches, out: &mut Out) -> Result<i32> {
     loop {
         match watch.next(due.saturating_duration_since(Instant::now()))? {
             Notice::Oom => {
-                out.json(&Event::<()> { kind: "oom", id: container.id(), data: None })?;
+                out.json(&Event::<()> { kind: "oom", id: container.id(), data: None, inside: None })?;
             }
             Notice::Timeout => {
                 statistics(&container, out)?;
@@ -108,7 +112,9 @@ fn run(globals: &Globals, matches: &ArgMatches, out: &mut Out) -> Result<i32> {
 }
 
 fn statistics(container: &Container, out: &mut Out) -> Result<()> {
-    out.json(&Event { kind: "stats", id: container.id(), data: Some(container.stats()?) })
+    // A machine that is paused or about to end still costs what it costs.
+    let inside = if container.is_vm() { container.inner_stats().ok() } else { None };
+    out.json(&Event { kind: "stats", id: container.id(), data: Some(container.stats()?), inside })
 }
 
 fn of_machines(globals: &Globals, matches: &ArgMatches, out: &mut Out) -> Result<i32> {
@@ -277,9 +283,14 @@ mod tests {
 
     #[test]
     fn an_event_has_runcs_envelope() {
-        let oom = Event::<()> { kind: "oom", id: "a", data: None };
+        let oom = Event::<()> { kind: "oom", id: "a", data: None, inside: None };
         assert_eq!(serde_json::to_string(&oom).unwrap(), r#"{"type":"oom","id":"a"}"#);
-        let stats = Event { kind: "stats", id: "a", data: Some(serde_json::json!({"pids": {"current": 1}})) };
+        let stats = Event {
+            kind: "stats",
+            id: "a",
+            data: Some(serde_json::json!({"pids": {"current": 1}})),
+            inside: None,
+        };
         assert_eq!(
             serde_json::to_string(&stats).unwrap(),
             r#"{"type":"stats","id":"a","data":{"pids":{"current":1}}}"#

@@ -24,7 +24,9 @@ fn run(_globals: &Globals, matches: &ArgMatches, out: &mut Out) -> Result<i32> {
         matches.get_many::<String>("command").into_iter().flatten().map(String::as_str).collect();
     out.write(&match words.as_slice() {
         [] => cli::help(),
-        [noun] if cli::NOUNS.iter().any(|(name, _)| name == noun) => cli::noun_help(noun),
+        words if cli::NOUNS.iter().any(|(name, _)| *name == words.join(" ")) => {
+            cli::noun_help(&words.join(" "))
+        }
         words => cli::find(&words.join(" "))?.help(),
     })?;
     Ok(0)

@@ -35,3 +35,4 @@ pub mod state;
 pub mod stats;
 pub mod top;
 pub mod update;
+pub mod vm;

@@ -7,11 +7,13 @@ use std::process::Command;
 
 use clap::{Arg, ArgAction, ArgMatches, value_parser};
 use locule_runtime::error::Context;
+use locule_runtime::isolation::control::Member;
 use locule_runtime::{Error, Kind, Result};
 
 use crate::args::Globals;
 use crate::cli::{Verb, given_id, id, option, text};
 use crate::out::Out;
+use crate::table;
 
 /// The declaration.
 pub const VERB: Verb = Verb {
@@ -20,7 +22,8 @@ pub const VERB: Verb = Verb {
     usage: "[options] <container-id> [ps options]",
     details: "The table is that of the host's ps(1), reduced to the processes of the container; what follows the \
 name is given to ps (default: -ef) and must keep its PID column. --format json prints the host's process \
-ids as an array.",
+ids as an array.\n\nOf a virtual machine the table shows the processes inside, as its own kernel counts them, and takes no \
+options of ps; --format json has the ids of those that stand for it on the host.",
     examples: &[("Memory of each process", "locule ps web1 -o pid,rss,args")],
     arguments: |command| {
         command
@@ -45,12 +48,22 @@ ids as an array.",
 };
 
 fn run(globals: &Globals, matches: &ArgMatches, out: &mut Out) -> Result<i32> {
-    let pids = globals.container(given_id(matches))?.pids()?;
+    let container = globals.container(given_id(matches))?;
+    let mut options: Vec<OsString> = matches.get_many("ps-options").unwrap_or_default().cloned().collect();
     if text(matches, "format") == Some("json") {
-        out.json(&pids)?;
+        out.json(&container.pids()?)?;
         return Ok(0);
     }
-    let mut options: Vec<OsString> = matches.get_many("ps-options").unwrap_or_default().cloned().collect();
+    if container.is_vm() {
+        if !options.is_empty() {
+            return Err(Error::unsupported(
+                "listing processes: the host's ps does not see those inside a virtual machine: leave its options out",
+            ));
+        }
+        out.write(&inside(&container.members()?))?;
+        return Ok(0);
+    }
+    let pids = container.pids()?;
     if options.is_empty() {
         options.push("-ef".into());
     }
@@ -65,6 +78,35 @@ fn run(globals: &Globals, matches: &ArgMatches, out: &mut Out) -> Result<i32> {
     }
     out.write(&filter(&String::from_utf8_lossy(&answer.stdout), &pids)?)?;
     Ok(0)
+}
+
+/// The processes of a virtual machine as a table.
+fn inside(members: &[Member]) -> String {
+    let columns = [
+        ("UID", true),
+        ("PID", true),
+        ("PPID", true),
+        ("S", false),
+        ("RSS", true),
+        ("TIME", true),
+        ("CMD", false),
+    ];
+    let rows: Vec<Vec<String>> = members
+        .iter()
+        .map(|member| {
+            let seconds = member.cpu / 1000;
+            vec![
+                member.uid.to_string(),
+                member.pid.to_string(),
+                member.ppid.to_string(),
+                member.state.clone(),
+                table::short(member.rss),
+                format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60),
+                member.command.clone(),
+            ]
+        })
+        .collect();
+    table::table(&columns, &rows)
 }
 
 /// The head of `table` and those of its lines whose PID is among `pids`.

@@ -15,7 +15,7 @@ pub const VERB: Verb = Verb {
     about: "Print a container's state as JSON",
     usage: "<container-id>",
     details: "The fields are ociVersion, id, pid (0 when stopped), status (creating, created, running, \
-paused or stopped), bundle, rootfs, created, annotations and owner.",
+paused or stopped), bundle, rootfs, created, annotations, isolation (vm; absent for namespaces) and owner.",
     examples: &[("The process id of web1", "locule state web1 | jq .pid")],
     arguments: |command| command.arg(id()),
     run,

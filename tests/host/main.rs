@@ -29,3 +29,4 @@ mod sysctl;
 mod terminal;
 mod time;
 mod userns;
+mod vm;

@@ -23,7 +23,7 @@ pub use init::{Init, Kind as InitKind, kind, login, user_of};
 
 use crate::definition::Isolation;
 use crate::state::State;
-use crate::{Definition, Error, Kind, Result};
+use crate::{Definition, Error, Result};
 
 /// The specification version of the documents.
 const VERSION: &str = "1.2.1";
@@ -106,10 +106,7 @@ pub fn wiring(definition: &Definition) -> Result<Wiring> {
 /// Refuses what can be refused without the root file system.
 pub fn refuse(definition: &Definition) -> Result<()> {
     if definition.isolation == Isolation::Vm {
-        return Err(Error::new(
-            Kind::Unsupported,
-            "isolation = \"vm\" is not supported by this build: use \"namespaces\"",
-        ));
+        refuse_in_vm(definition)?;
     }
     wiring(definition)?;
     capabilities::choose(definition, InitKind::Plain)?;
@@ -120,6 +117,28 @@ pub fn refuse(definition: &Definition) -> Result<()> {
     }
     definition.mounts.iter().try_for_each(|wanted| mounts::asked_for(wanted).map(drop))
 }
+
+/// What a kernel of its own cannot share with the host's.
+fn refuse_in_vm(definition: &Definition) -> Result<()> {
+    if wiring(definition)? == Wiring::Host {
+        return Err(Error::invalid(
+            "isolation = \"vm\" cannot share the host's network: name another network",
+        ));
+    }
+    if interfaces(definition) > MOST_INTERFACES {
+        return Err(Error::invalid(format!("isolation = \"vm\" has at most {MOST_INTERFACES} networks")));
+    }
+    Ok(())
+}
+
+/// Interfaces that it has.
+fn interfaces(definition: &Definition) -> usize {
+    definition.networks.as_ref().map_or(1, BTreeMap::len)
+}
+
+/// Interfaces of a virtual machine, and how many it may have.
+const INTERFACES: &str = "org.locule.vm.interfaces";
+const MOST_INTERFACES: usize = 8;
 
 /// Makes the document.
 pub fn build(input: &Input<'_>) -> Result<(Spec, Init)> {
@@ -154,7 +173,7 @@ pub fn build(input: &Input<'_>) -> Result<(Spec, Init)> {
             ..Process::default()
         }),
         mounts,
-        annotations: BTreeMap::from([("org.locule.machine".to_owned(), input.state.uuid.clone())]),
+        annotations: annotations(input),
         linux: Some(Linux {
             uid_mappings: mapping(map),
             gid_mappings: mapping(map),
@@ -173,6 +192,14 @@ pub fn build(input: &Input<'_>) -> Result<(Spec, Init)> {
         ..Spec::default()
     };
     Ok((spec, init))
+}
+
+fn annotations(input: &Input<'_>) -> BTreeMap<String, String> {
+    let mut all = BTreeMap::from([("org.locule.machine".to_owned(), input.state.uuid.clone())]);
+    if input.definition.isolation == Isolation::Vm {
+        all.insert(INTERFACES.to_owned(), interfaces(input.definition).max(1).to_string());
+    }
+    all
 }
 
 fn mapping(map: Option<Map>) -> Vec<IdMapping> {
@@ -195,7 +222,10 @@ fn namespaces(definition: &Definition, user: bool, wiring: Wiring) -> Vec<Namesp
 
 /// Whether uptime begins with the machine's start.
 fn own_clock(definition: &Definition) -> bool {
-    definition.visible != Some(false) && Path::new("/proc/self/ns/time").exists()
+    // A kernel of its own counts from its own start anyway.
+    definition.isolation != Isolation::Vm
+        && definition.visible != Some(false)
+        && Path::new("/proc/self/ns/time").exists()
 }
 
 /// Offsets that make the clocks begin at zero now.

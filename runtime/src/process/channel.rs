@@ -17,6 +17,7 @@
 //!    |<------------------------- Filter(fd) -|  notification descriptor of the filter
 //!    |<------------------------- Master(fd) -|  terminal, when the creator itself serves it
 //!    |<------------------------------ Ready -|  nothing is left but execve
+//!    | -- TakenOver(text, fds) ------------->|  of a virtual machine alone: its network
 //!    | -- Proceed -------------------------->|  limits hold, state is recorded: to the gate, or execute
 //!    |<------------------- end of file ------|  executed
 //!    |<--------------------------- Failed(e)-|  instead of any of the above
@@ -48,6 +49,8 @@ pub enum Message {
     MapIds(u32, OwnedFd),
     /// A network namespace to join.
     Network(OwnedFd),
+    /// What a virtual machine is told of the interfaces that were taken over for it, and their descriptors.
+    TakenOver(Vec<u8>, Vec<OwnedFd>),
     /// The notification descriptor of the seccomp filter.
     Filter(OwnedFd),
     /// The master of the workload's terminal.
@@ -112,6 +115,16 @@ impl Channel {
                 bytes.push(b'N');
                 fds.push(fd.as_fd());
             }
+            Message::TakenOver(text, taken) => {
+                bytes.push(b'T');
+                bytes.extend_from_slice(text);
+                if bytes.len() > LARGEST {
+                    return Err(Error::unsupported(
+                        "the container's network has too many addresses and routes",
+                    ));
+                }
+                fds.extend(taken.iter().map(AsFd::as_fd));
+            }
             Message::Warning(text) => {
                 bytes.push(b'W');
                 bytes.extend_from_slice(text.as_bytes());
@@ -142,6 +155,9 @@ impl Channel {
         };
         let Some((tag, rest)) = bytes[..n].split_first() else { return Ok(None) };
         let garbled = || Error::new(Kind::System, "the other side of the fork sent something garbled");
+        if *tag == b'T' {
+            return Ok(Some(Message::TakenOver(rest.to_vec(), fds)));
+        }
         Ok(Some(match (tag, fds.pop()) {
             (b'I', _) => Message::Init(i32::from_ne_bytes(rest.try_into().map_err(|_| garbled())?)),
             (b'G', _) => Message::Go,

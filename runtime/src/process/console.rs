@@ -6,15 +6,16 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use nix::fcntl::OFlag;
+use nix::fcntl::{AT_FDCWD, OFlag};
 use nix::sys::stat::fstat;
-use nix::sys::termios::{OutputFlags, SetArg, tcgetattr, tcsetattr};
+use nix::sys::termios::{OutputFlags, SetArg, cfmakeraw, tcgetattr, tcsetattr};
 use nix::unistd::{Gid, Uid, fchown};
 
 use super::channel::{Channel, Message};
 use crate::error::{Context, Error, Kind, Result};
 use crate::rootfs::Root;
 use crate::spec::ConsoleSize;
+use crate::sys::fs::openat2;
 use crate::sys::mount::{attach, clone_tree};
 use crate::sys::process::{dup_to, fs_magic};
 use crate::sys::{socket, tty};
@@ -44,6 +45,19 @@ pub fn open(root: &Root, size: Option<ConsoleSize>, server: Server<'_>) -> Resul
             format!("{}: /dev/pts/ptmx is not a pty multiplexer", doing()),
         ));
     }
+    serve(master, size, server)
+}
+
+/// Opens a pty of the host's for a process elsewhere, hands out its master, and returns the other end.
+pub fn open_here(size: Option<ConsoleSize>, server: Server<'_>) -> Result<OwnedFd> {
+    let flags = OFlag::O_RDWR | OFlag::O_NOCTTY;
+    let master = openat2(AT_FDCWD, "/dev/ptmx", flags, 0, 0).doing(|| "opening a terminal")?;
+    serve(master, size, server)
+}
+
+/// Sets the pty of `master` up, hands the master out, and returns the other end.
+fn serve(master: OwnedFd, size: Option<ConsoleSize>, server: Server<'_>) -> Result<OwnedFd> {
+    let doing = || "opening a terminal";
     nix::fcntl::fcntl(&master, nix::fcntl::FcntlArg::F_SETFL(OFlag::empty())).doing(doing)?;
     let peer = tty::open_peer(&master).doing(doing)?;
     let wanted = size.map(|size| (size.height as u16, size.width as u16));
@@ -86,4 +100,16 @@ pub fn take(peer: &OwnedFd, uid: u32) -> Result<()> {
         dup_to(peer, number).doing(doing)?;
     }
     Ok(())
+}
+
+/// As [`take`], for a terminal that only carries what another one elsewhere says: nothing is edited, echoed or
+/// turned into signals here. How lines end stays as it is, as that is the reader's affair.
+pub fn take_raw(peer: &OwnedFd) -> Result<()> {
+    let doing = || "setting up the terminal";
+    let mut settings = tcgetattr(peer).doing(doing)?;
+    let output = settings.output_flags;
+    cfmakeraw(&mut settings);
+    settings.output_flags = output;
+    tcsetattr(peer, SetArg::TCSANOW, &settings).doing(doing)?;
+    take(peer, 0)
 }

@@ -11,7 +11,7 @@ use nix::fcntl::{AT_FDCWD, OFlag};
 
 use super::binds::{self, Prepared};
 use super::channel::{Channel, Message};
-use super::init::{self, Handover};
+use super::init::{self, Handover, Inside};
 use super::notify::Notify;
 use super::seal::Seal;
 use super::{hooks, notify, outside};
@@ -19,6 +19,8 @@ use crate::attrs::{netdev, rdt, rlimits};
 use crate::cgroup::{self, Cgroup, Limits, Location, Manager, Purpose};
 use crate::container::Container;
 use crate::error::{Context, Error, Kind, Result};
+use crate::isolation::refuse::refuse;
+use crate::isolation::{self, Isolation, Monitor, split, takeover};
 use crate::plan::namespaces::{CGROUP, NETWORK, PID, USER};
 use crate::plan::{Choices, Plan};
 use crate::procfs::{Base, Proc};
@@ -57,6 +59,8 @@ pub struct CreateRequest {
     pub manager: Manager,
     /// Whether the caller lacks the host root's rights over cgroups.
     pub rootless: bool,
+    /// What separates it from the host; absent leaves that to the document's annotation.
+    pub isolation: Option<Isolation>,
     /// The sealed copy that this process runs from ([`seal::ensure`](super::seal::ensure)).
     pub seal: Seal,
 }
@@ -124,8 +128,15 @@ pub fn make(store: &Store, mut request: CreateRequest, then: Then, detached: boo
     }
 }
 
+/// The part of a virtual machine that is opened outside.
+struct Machine {
+    monitor: Box<dyn Monitor>,
+    document: Spec,
+}
+
 /// Everything that is read, checked and opened before anything is made.
 struct Outside {
+    machine: Option<Machine>,
     config: Vec<u8>,
     oci_version: String,
     annotations: crate::spec::StringMap,
@@ -150,9 +161,24 @@ impl Outside {
         let choices = Choices { no_pivot: request.no_pivot, no_new_keyring: request.no_new_keyring };
         let mut plan =
             Plan::new(&request.id, &bundle, &spec, &choices).map_err(|err| err.context(path.display()))?;
+        let isolation = Isolation::choose(request.isolation, &spec.annotations)
+            .map_err(|err| err.context(path.display()))?;
+        let document = match isolation {
+            Isolation::Namespaces => None,
+            Isolation::Vm => {
+                refuse(&spec, &plan).map_err(|err| err.context(path.display()))?;
+                if !request.preserved.is_empty() {
+                    return Err(Error::unsupported("--preserve-fds does not reach into a virtual machine"));
+                }
+                let document = split::inner(&spec, &plan);
+                split::outer(&mut plan);
+                Some(document)
+            }
+        };
         plan.cannot_return = plan.namespaces.joins(PID) && return_ticket("pid", PID)?.is_none();
         check_terminal(&plan, request, detached)?;
         outside::pass_on_sockets(&mut plan.process);
+        let machine = document.map(|document| machine(&mut plan, document)).transpose()?;
         let mut limits = cgroup::plan(&plan.resources, Purpose::Create)
             .map_err(|err| err.context(format_args!("{}: linux.resources", path.display())))?;
         plan.warnings.append(&mut limits.warnings);
@@ -180,6 +206,7 @@ impl Outside {
         let joins = open_joins(&plan)?;
         let prepared = binds::prepare(&plan)?;
         Ok(Outside {
+            machine,
             config,
             oci_version: spec.oci_version,
             annotations: spec.annotations,
@@ -192,6 +219,18 @@ impl Outside {
             console_socket,
         })
     }
+}
+
+/// Opens what a machine needs of the host, and takes its own limits out of those of the cgroup.
+fn machine(plan: &mut Plan, document: Spec) -> Result<Machine> {
+    let hypervisor = isolation::hypervisor()?;
+    let monitor = hypervisor.open(&isolation::Wanted {
+        id: &plan.id,
+        annotations: &document.annotations,
+        resources: &plan.resources,
+    })?;
+    plan.resources = split::outer_resources(&plan.resources, &|limit| hypervisor.allowance(limit));
+    Ok(Machine { monitor, document })
 }
 
 fn check_terminal(plan: &Plan, request: &CreateRequest, detached: bool) -> Result<()> {
@@ -237,7 +276,8 @@ struct Attempt<'a> {
 impl Attempt<'_> {
     fn run(&mut self) -> Result<Created> {
         let mut notify = None;
-        if notify::wanted() {
+        // A machine has no way to the manager's socket.
+        if notify::wanted() && self.outside.machine.is_none() {
             let Outside { plan, prepared, .. } = &mut self.outside;
             if let Some(op) = notify::prepare(&self.entry, &self.place, plan)? {
                 binds::add(plan, prepared, op)?;
@@ -267,6 +307,7 @@ impl Attempt<'_> {
             poststop: !plan.hooks.poststop.is_empty(),
             own_pid_namespace: plan.new_pid_namespace(),
             no_new_keyring: plan.keyring.is_none(),
+            isolation: if self.outside.machine.is_some() { Isolation::Vm } else { Isolation::Namespaces },
             annotations: self.outside.annotations.clone(),
         };
         self.entry.save(&state)?;
@@ -276,7 +317,19 @@ impl Attempt<'_> {
             }
             Then::Run => None,
         };
+        let machine = self
+            .outside
+            .machine
+            .take()
+            .map(|machine| {
+                let control = socket::listen_at(self.entry.dir(), isolation::control::CONTROL)
+                    .doing(|| "making the machine's control socket")?;
+                Ok((machine, control))
+            })
+            .transpose()?;
+        let is_vm = machine.is_some();
         let outside = &self.outside;
+        let plan = &outside.plan;
         let cgroup =
             cgroup::prepare(Path::new(cgroup::MOUNT), &outside.location, &outside.limits, &outside.extra)?;
         let (ours, theirs) = Channel::pair()?;
@@ -287,6 +340,7 @@ impl Attempt<'_> {
             || plan.rdt.is_some()
             || matches!(self.outside.location.manager, Manager::Systemd { .. });
         let handshakes = self.then == Then::Wait
+            || is_vm
             || self.request.pid_file.is_some()
             || plan.has_creating_hooks()
             || outside.prepared.as_ref().is_some_and(|prepared| prepared.maps_later(plan));
@@ -307,6 +361,11 @@ impl Attempt<'_> {
             preserved: &self.request.preserved,
             hook_state: &hook_state,
             seal: &self.seal,
+            machine: std::cell::Cell::new(machine.map(|(machine, control)| Inside {
+                monitor: machine.monitor,
+                document: machine.document,
+                control,
+            })),
         };
         let (pid, pidfd) = match spawn(&handover, cgroup.fd(), &mut self.lock, &ours) {
             Ok(spawned) => spawned,
@@ -316,6 +375,8 @@ impl Attempt<'_> {
                 return Err(err);
             }
         };
+        // The machine's are init's alone by now.
+        drop(handover);
         drop(theirs);
         // Nothing may fail before both are where `undo` finds them.
         self.pidfd = Some((pid, pidfd));
@@ -410,6 +471,9 @@ impl Attempt<'_> {
         if handshakes {
             state.complete = true;
             self.entry.save(&state)?;
+            if let (true, Then::Run, Some((_, pidfd))) = (is_vm, self.then, &self.pidfd) {
+                ours.tell(&takeover::take_over(pid, pidfd)?)?;
+            }
             ours.tell(&Message::Proceed)?;
         }
         if self.then == Then::Run {

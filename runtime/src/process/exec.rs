@@ -19,6 +19,7 @@ use crate::attrs::{caps, keyring, memory_policy, rlimits, sched};
 use crate::container::Container;
 use crate::contract::NOT_RUNNING;
 use crate::error::{Context, Error, Kind, Result};
+use crate::isolation::exec::{Standing, stand};
 use crate::plan::ProcessPlan;
 use crate::plan::namespaces::{self, MOUNT, PID, USER};
 use crate::procfs::{Base, Proc};
@@ -56,6 +57,8 @@ pub struct ExecRequest {
 /// How `exec` went.
 #[derive(Debug)]
 pub struct Executed {
+    /// The process's pid, in the caller's pid namespace.
+    pub pid: i32,
     /// How the process ended; `None` when detached.
     pub exit: Option<Exit>,
     /// What the user should know.
@@ -66,6 +69,8 @@ pub struct Executed {
 struct Joining<'a> {
     init: &'a OwnedFd,
     flags: u64,
+    /// The process, where a virtual machine runs it.
+    inside: Option<&'a spec::Process>,
     /// The container's root, where its mount namespace is not its own.
     root: Option<OwnedFd>,
     plan: &'a ProcessPlan,
@@ -107,13 +112,30 @@ pub fn exec(container: &Container, mut request: ExecRequest) -> Result<Executed>
         }
         _ => {}
     }
+    if container.is_vm() {
+        for (given, word) in
+            [(!request.preserved.is_empty(), "--preserve-fds"), (request.cgroup.is_some(), "--cgroup")]
+        {
+            if given {
+                return Err(Error::unsupported(format!("exec {word} does not reach into a virtual machine")));
+            }
+        }
+        if container.status()? == Status::Paused {
+            return Err(Error::new(Kind::State, format!("cannot exec in a paused virtual machine: {id:?}"))
+                .hint("resume it first"));
+        }
+    }
     let linux = spec.linux();
     let filter = linux.seccomp.as_ref().map(seccomp::compile).transpose()?;
     let personality = sched::plan_personality(linux.personality.as_ref())?.0;
     let memory_policy = memory_policy::plan(linux.memory_policy.as_ref())?;
     let joined = namespaces::plan(linux)?;
-    let flags =
+    let mut flags =
         namespaces::KINDS.iter().map(|(_, flag, _)| flag).filter(|flag| joined.has(**flag)).sum::<u64>();
+    if container.is_vm() {
+        // They are the monitor's: the process is made inside, by another one of these.
+        flags = 0;
+    }
     let console_socket = request
         .console_socket
         .as_ref()
@@ -138,6 +160,7 @@ pub fn exec(container: &Container, mut request: ExecRequest) -> Result<Executed>
     let joining = Joining {
         init: &init,
         flags,
+        inside: container.is_vm().then_some(&request.process),
         root: if !joined.makes(MOUNT) { Some(root_of(init_pid, &init)?) } else { None },
         plan: &plan,
         container,
@@ -176,14 +199,14 @@ pub fn exec(container: &Container, mut request: ExecRequest) -> Result<Executed>
         }
     };
     if request.detach {
-        return Ok(Executed { exit: None, warnings });
+        return Ok(Executed { pid, exit: None, warnings });
     }
     // It stays for as long as the workload, and has nothing to do but to pass things on.
     let exit = caps::keep_kill_alone()
         .and_then(|()| attend(pid, &pidfd, master, None))
         .inspect_err(|_| kill())
         .map(Some)?;
-    Ok(Executed { exit, warnings })
+    Ok(Executed { pid, exit, warnings })
 }
 
 /// Opens the root of process `pid`, which `pidfd` pins.
@@ -338,6 +361,15 @@ fn step_between(joining: &Joining<'_>) -> ! {
 
 /// Runs in the clone: joins the rest and becomes the workload, or tells why not and ends.
 fn main(joining: &Joining<'_>, left: u64) -> ! {
+    if let Some(process) = joining.inside {
+        joining.seal.close_copy();
+        stand(&Standing {
+            container: joining.container,
+            process,
+            console_socket: joining.console_socket,
+            channel: joining.channel,
+        });
+    }
     let Err(err) = set_up(joining, left);
     joining.channel.give_up(err)
 }

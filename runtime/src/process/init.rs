@@ -3,6 +3,7 @@
 //! Runs in the process that clone3(2) made; owns nothing of the creator's but copies. Every failure
 //! goes to the creator as one error, and the process ends.
 
+use std::cell::Cell;
 use std::convert::Infallible as Never;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -16,9 +17,11 @@ use super::workload::{Workload, place_fds};
 use super::{console, hooks, root};
 use crate::attrs::{netdev, sched, sysctl};
 use crate::error::{Context, Result};
+use crate::isolation::Monitor;
 use crate::plan::Plan;
 use crate::plan::namespaces::{CGROUP, MOUNT, NETWORK, PID, USER};
 use crate::procfs::{Base, Proc};
+use crate::spec::Spec;
 use crate::sys::clone::{self, Cloned, clone3};
 use crate::sys::fs::openat2;
 use crate::sys::{process, socket};
@@ -45,8 +48,21 @@ pub struct Handover<'a> {
     pub preserved: &'a [OwnedFd],
     /// The sealed copy's mount, of which init drops its copy.
     pub seal: &'a Seal,
+    /// What makes this the monitor of a virtual machine; init takes it.
+    pub machine: Cell<Option<Inside>>,
     /// State JSON for the hooks that run inside, without the pid, which differs there.
     pub hook_state: &'a (dyn Fn(i32, &str) -> Vec<u8> + 'a),
+}
+
+/// What init needs to be the monitor of a virtual machine.
+#[derive(Debug)]
+pub struct Inside {
+    /// The machine to be.
+    pub monitor: Box<dyn Monitor>,
+    /// The document of the container inside.
+    pub document: Spec,
+    /// The socket on which later calls are heard.
+    pub control: OwnedFd,
 }
 
 /// Runs in the clone: becomes the workload, or tells why not and ends.
@@ -184,6 +200,9 @@ fn set_up(handover: &Handover<'_>) -> Result<Never> {
         netdev::loopback_up()?;
     }
 
+    if let Some(inside) = handover.machine.take() {
+        return super::monitor::become_monitor(handover, inside, prepared, &proc);
+    }
     // One that is not the container's own, the runtime's or a joined one, is not changed: the root is
     // built in a copy of it.
     let inherited = if plan.namespaces.makes(MOUNT) { None } else { Some(leave_mount_namespace(handover)?) };
@@ -194,6 +213,9 @@ fn set_up(handover: &Handover<'_>) -> Result<Never> {
     };
     let root = root::build(plan, prepared, &mut || join_network(handover), &map_outside)?;
     let terminal = open_terminal(handover, &root)?;
+    if let Some(peer) = &terminal {
+        console::mount_console(&root, peer)?;
+    }
     if !plan.hooks.prestart.is_empty() || !plan.hooks.create_runtime.is_empty() {
         channel.send(&Message::RunHooks)?;
         channel.await_word(|word| matches!(word, Message::HooksDone))?;
@@ -287,7 +309,7 @@ fn wait_at_gate(gate: &OwnedFd, preserved: u32, go: impl FnOnce() -> Result<Neve
 }
 
 /// Joins the network namespace that the creator has made meanwhile.
-fn join_network(handover: &Handover<'_>) -> Result<()> {
+pub(super) fn join_network(handover: &Handover<'_>) -> Result<()> {
     if !handover.network_beside {
         return Ok(());
     }
@@ -297,11 +319,11 @@ fn join_network(handover: &Handover<'_>) -> Result<()> {
     }
 }
 
-fn inside_state(handover: &Handover<'_>, status: &str) -> Vec<u8> {
+pub(super) fn inside_state(handover: &Handover<'_>, status: &str) -> Vec<u8> {
     (handover.hook_state)(nix::unistd::getpid().as_raw(), status)
 }
 
-fn open_terminal(handover: &Handover<'_>, root: &crate::rootfs::Root) -> Result<Option<OwnedFd>> {
+pub(super) fn open_terminal(handover: &Handover<'_>, root: &crate::rootfs::Root) -> Result<Option<OwnedFd>> {
     if !handover.plan.process.terminal {
         return Ok(None);
     }
@@ -309,7 +331,5 @@ fn open_terminal(handover: &Handover<'_>, root: &crate::rootfs::Root) -> Result<
         Some(sock) => console::Server::Socket(sock),
         None => console::Server::Creator(handover.channel),
     };
-    let peer = console::open(root, handover.plan.process.console_size, server)?;
-    console::mount_console(root, &peer)?;
-    Ok(Some(peer))
+    console::open(root, handover.plan.process.console_size, server).map(Some)
 }

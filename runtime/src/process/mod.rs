@@ -9,6 +9,7 @@ pub mod exec;
 pub mod hooks;
 mod init;
 pub(crate) mod members;
+mod monitor;
 pub(crate) mod notify;
 pub mod outside;
 mod root;

@@ -63,9 +63,8 @@ pub fn build(
         Some((libc::MS_PRIVATE, _)) => MsFlags::MS_PRIVATE,
         _ => MsFlags::MS_SLAVE,
     };
-    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | host, None::<&str>)
-        .doing(|| "cutting the container's mounts off from the host's")?;
-    let root = attach_root(plan, prepared)?;
+    cut_off(host)?;
+    let root = attach_root(plan, &prepared.root)?;
 
     // Modes of directories and nodes are meant to the bit.
     let old_mask = umask(0);
@@ -101,7 +100,33 @@ pub fn build(
     Ok(root)
 }
 
-fn attach_root(plan: &Plan, prepared: &Prepared) -> Result<Root> {
+fn cut_off(propagation: MsFlags) -> Result<()> {
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | propagation, None::<&str>)
+        .doing(|| "cutting the container's mounts off from the host's")
+}
+
+/// Puts an empty root in place, for a process that needs no file but what it has open. It has a procfs that shows the
+/// container's processes and nothing else, for opening anew what is open, and with `terminals` a devpts of its own.
+pub fn build_empty(plan: &Plan, terminals: bool) -> Result<Root> {
+    let doing = || "making an empty root";
+    cut_off(MsFlags::MS_SLAVE)?;
+    let attrs = attr::NOSUID | attr::NODEV | attr::NOEXEC;
+    let empty = detached(c"tmpfs", &[(c"size", c"64k"), (c"nr_inodes", c"16"), (c"mode", c"0555")], attrs);
+    let root = attach_root(plan, &empty.doing(doing)?)?;
+    let proc = detached(c"proc", &[(c"subset", c"pid")], attr::NOSUID | attr::NODEV | attr::NOEXEC)
+        .doing(|| "making a procfs for the machine's monitor")?;
+    attach(&proc, root.make_dir(Path::new("/proc"))?).doing(doing)?;
+    if terminals {
+        let place = root.make_dir(Path::new("/dev/pts"))?;
+        let options = [(c"ptmxmode", c"0666"), (c"mode", c"0620"), (c"max", c"1")];
+        let devpts = detached(c"devpts", &options, attr::NOSUID | attr::NOEXEC).doing(doing)?;
+        attach(&devpts, &place).doing(doing)?;
+    }
+    set_attr(&root, false, &MountAttr { set: attr::RDONLY, ..MountAttr::default() }).doing(doing)?;
+    Ok(root)
+}
+
+fn attach_root(plan: &Plan, mount: &OwnedFd) -> Result<Root> {
     let doing = || format!("putting the root file system {} in place", plan.rootfs.display());
     let place = match openat2(AT_FDCWD, &plan.rootfs, OFlag::O_PATH | OFlag::O_DIRECTORY, 0, 0) {
         // The mapped root user may not reach the host's path; any place serves until the pivot.
@@ -111,8 +136,8 @@ fn attach_root(plan: &Plan, prepared: &Prepared) -> Result<Root> {
         }
         other => other,
     };
-    attach(&prepared.root, place.doing(doing)?).doing(doing)?;
-    let root = openat2(&prepared.root, ".", OFlag::O_PATH | OFlag::O_DIRECTORY, 0, 0).doing(doing)?;
+    attach(mount, place.doing(doing)?).doing(doing)?;
+    let root = openat2(mount, ".", OFlag::O_PATH | OFlag::O_DIRECTORY, 0, 0).doing(doing)?;
     Ok(Root::new(root))
 }
 

@@ -99,6 +99,33 @@ pub fn exit_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
+/// Ends this process as one that `signal` ended, as far as the kernel lets it: the first process of a pid namespace
+/// is immune to its own signals but for a SIGKILL that claims to be the kernel's; others become 128 and the number.
+pub fn end_by(signal: i32) -> ! {
+    if signal == libc::SIGKILL {
+        // SAFETY: all-zero is a valid siginfo; a process may claim any source for a signal to itself
+        // (rt_sigqueueinfo(2)).
+        unsafe {
+            let mut info: libc::siginfo_t = std::mem::zeroed();
+            info.si_signo = signal;
+            info.si_code = libc::SI_KERNEL;
+            libc::syscall(libc::SYS_rt_sigqueueinfo, libc::getpid(), signal, &raw const info);
+        }
+    } else {
+        // SAFETY: plain integers; an emptied mask and the default action let the signal do what it does.
+        unsafe {
+            libc::signal(signal, libc::SIG_DFL);
+            let mut none: libc::sigset_t = std::mem::zeroed();
+            libc::sigemptyset(&raw mut none);
+            // No core of ours for a fault of another's.
+            libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0);
+            libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+            libc::raise(signal);
+        }
+    }
+    exit_now(128 + signal)
+}
+
 /// prctl(2) with integer arguments.
 fn prctl(option: i32, arg: libc::c_ulong) -> nix::Result<()> {
     // SAFETY: the options used here take integers only.

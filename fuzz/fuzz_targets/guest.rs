@@ -1,0 +1,55 @@
+//! The channel of a VM container, as a guest or a host that was taken over would write it.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use locule_channel::{Decoder, Incoming, Outgoing, Side, WINDOW};
+
+fuzz_target!(|bytes: &[u8]| {
+    let Some((first, rest)) = bytes.split_first() else { return };
+    let (side, step) = (if first & 1 == 0 { Side::Host } else { Side::Guest }, usize::from(first >> 1) + 1);
+    let mut decoder = Decoder::new(side);
+    'all: for piece in rest.chunks(step) {
+        decoder.feed(piece);
+        loop {
+            match decoder.next() {
+                Ok(Some(frame)) => again(side, &frame),
+                Ok(None) => break,
+                Err(violation) => {
+                    assert!(!violation.to_string().is_empty());
+                    break 'all;
+                }
+            }
+        }
+    }
+    accounts(rest);
+});
+
+/// What was understood can be said again, and is understood the same.
+fn again(side: Side, frame: &locule_channel::Frame) {
+    let mut bytes = Vec::new();
+    // A text that was no UTF-8 grows as it is read.
+    if frame.encode(&mut bytes).is_err() {
+        return;
+    }
+    let mut decoder = Decoder::new(side);
+    decoder.feed(&bytes);
+    let said = decoder.next().expect("what was encoded").expect("a whole frame");
+    assert_eq!(&said, frame);
+    assert!(!decoder.is_amid());
+}
+
+/// Neither account leaves the window, whatever is asked of it.
+fn accounts(bytes: &[u8]) {
+    let (mut sender, mut receiver) = (Outgoing::default(), Incoming::default());
+    for word in bytes.chunks_exact(5) {
+        let number = u32::from_le_bytes([word[1], word[2], word[3], word[4]]);
+        match word[0] % 5 {
+            0 => sender.spend(number as usize),
+            1 => drop(sender.grant(number)),
+            2 => drop(receiver.take(number as usize)),
+            3 => receiver.passed(number as usize),
+            _ => assert!(receiver.credit().is_none_or(|credit| credit <= WINDOW)),
+        }
+        assert!(sender.room() <= WINDOW as usize);
+    }
+}

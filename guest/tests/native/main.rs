@@ -1,0 +1,6 @@
+//! `locule-guest` as process 1 of a pid namespace, driven by the monitor's session: all but the virtual machine.
+
+mod lane;
+mod processes;
+mod streams;
+mod words;

@@ -1,0 +1,202 @@
+//! The monitor's control socket: how later calls ask the machine for what only its own kernel knows or does.
+//!
+//! One `SOCK_SEQPACKET` connection a question, one packet a message, JSON, both ends of the same program. The socket
+//! lies in the container's directory, which only its owner may enter. An [`Ask::Exec`] brings the three standard
+//! descriptors of the process; its connection then lasts as long as the process, both ways.
+//!
+//! ```text
+//! exec                              monitor
+//!   | -- Exec, 3 descriptors -------->|
+//!   |<------------------- Started ----|  or Failed
+//!   | -- Signal, Resize ------------->|  any number
+//!   |<--------------------- Ended ----|
+//! ```
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use serde::{Deserialize, Serialize};
+
+use crate::contract;
+use crate::error::{Context, Error, Kind, Result};
+use crate::spec::{Process, Resources};
+use crate::sys::clone::Exit;
+use crate::sys::socket;
+
+/// The socket's name in the container's directory.
+pub const CONTROL: &str = "control";
+/// The longest message in bytes; environments of more than that cannot be passed.
+pub const LARGEST: usize = 160 * 1024;
+
+/// What is asked of a monitor.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Ask {
+    /// Run one more process, with the descriptors that come along as its standard ones.
+    Exec(Box<Process>),
+    /// Send it this signal.
+    Signal(i32),
+    /// Its terminal has this many rows and columns.
+    Resize(u16, u16),
+    /// Which processes are there?
+    Processes,
+    /// What does the machine's kernel count?
+    Statistics,
+    /// These limits hold inside from now on.
+    Update(Box<Resources>),
+}
+
+/// What a monitor answers.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Answer {
+    /// The process runs.
+    Started,
+    /// It ended with this code.
+    Exited(i32),
+    /// It was ended by this signal.
+    Killed(i32),
+    /// The processes of the container.
+    Processes(Vec<Member>),
+    /// Statistics, as the machine's own runtime reports them.
+    Statistics(Box<serde_json::Value>),
+    /// Done.
+    Done,
+    /// It failed.
+    Failed(Error),
+}
+
+/// A process inside a machine.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Member {
+    /// Its pid inside.
+    pub pid: i32,
+    /// Its parent's.
+    pub ppid: i32,
+    /// Its effective user id inside.
+    pub uid: u32,
+    /// Its state letter.
+    pub state: String,
+    /// CPU time that it has used, in milliseconds.
+    pub cpu: u64,
+    /// Resident memory in bytes.
+    pub rss: u64,
+    /// Its command line, or its name in brackets.
+    pub command: String,
+}
+
+/// One end of a connection.
+#[derive(Debug)]
+pub struct Connection(OwnedFd);
+
+impl Connection {
+    /// Connects to the monitor of the container in `dir`.
+    pub fn open(dir: impl AsFd) -> Result<Connection> {
+        match socket::connect_at(dir, CONTROL) {
+            Ok(sock) => Ok(Connection(sock)),
+            Err(Errno::ECONNREFUSED | Errno::ENOENT) => Err(contract::not_running()),
+            Err(errno) => Err(errno).doing(|| "connecting to the machine's monitor"),
+        }
+    }
+
+    /// Wraps an accepted connection.
+    pub fn over(sock: OwnedFd) -> Connection {
+        Connection(sock)
+    }
+
+    /// Asks.
+    pub fn ask(&self, ask: &Ask, fds: &[BorrowedFd<'_>]) -> Result<()> {
+        self.send(ask, fds, "asking the machine's monitor")
+    }
+
+    /// Answers.
+    pub fn answer(&self, answer: &Answer) -> Result<()> {
+        self.send(answer, &[], "answering a caller of the monitor")
+    }
+
+    fn send(&self, message: &impl Serialize, fds: &[BorrowedFd<'_>], act: &str) -> Result<()> {
+        let bytes = serde_json::to_vec(message).doing(|| act)?;
+        if bytes.len() > LARGEST {
+            return Err(Error::unsupported(format!("{act}: a message of {} bytes is too long", bytes.len()))
+                .hint("shorten the arguments or the environment"));
+        }
+        socket::send(&self.0, &bytes, fds).doing(|| act)
+    }
+
+    /// The next question and the descriptors that came along; `None` when the asker is gone.
+    pub fn hear(&self) -> Result<Option<(Ask, Vec<OwnedFd>)>> {
+        self.recv("hearing a caller of the monitor")
+    }
+
+    /// The next answer; `None` when the monitor is gone.
+    pub fn answered(&self) -> Result<Option<Answer>> {
+        Ok(self.recv("hearing the machine's monitor")?.map(|(answer, _)| answer))
+    }
+
+    fn recv<T: serde::de::DeserializeOwned>(&self, act: &str) -> Result<Option<(T, Vec<OwnedFd>)>> {
+        let mut bytes = vec![0; LARGEST];
+        let (length, fds) = match socket::recv(&self.0, &mut bytes) {
+            Err(Errno::ECONNRESET) => return Ok(None),
+            other => other.doing(|| act)?,
+        };
+        if length == 0 {
+            return Ok(None);
+        }
+        serde_json::from_slice(&bytes[..length]).doing(|| act).map(|message| Some((message, fds)))
+    }
+
+    /// Asks for one answer.
+    pub fn question(&self, ask: &Ask) -> Result<Answer> {
+        self.ask(ask, &[])?;
+        match self.answered()? {
+            Some(Answer::Failed(err)) => Err(err),
+            Some(answer) => Ok(answer),
+            None => Err(contract::not_running()),
+        }
+    }
+}
+
+impl AsFd for Connection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Answer {
+    /// The answer for an end.
+    pub fn ended(exit: Exit) -> Answer {
+        match exit {
+            Exit::Code(code) => Answer::Exited(code),
+            Exit::Signal(signal) => Answer::Killed(signal),
+        }
+    }
+
+    /// An answer that makes no sense here.
+    pub fn out_of_place(&self) -> Error {
+        Error::new(Kind::System, format!("unexpected answer of the machine's monitor: {self:?}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn questions_and_answers_cross_whole() {
+        let (a, b) = socket::pair().unwrap();
+        let (a, b) = (Connection::over(a), Connection::over(b));
+        let process = Process { args: vec!["ls".into()], cwd: "/".into(), ..Process::default() };
+        a.ask(&Ask::Exec(Box::new(process)), &[std::io::stdin().as_fd(), std::io::stdout().as_fd()]).unwrap();
+        let (ask, fds) = b.hear().unwrap().unwrap();
+        assert!(matches!(ask, Ask::Exec(process) if process.args == ["ls"]));
+        assert_eq!(fds.len(), 2);
+        b.answer(&Answer::Failed(Error::invalid("no").hint("yes"))).unwrap();
+        assert!(matches!(a.answered().unwrap(), Some(Answer::Failed(err)) if err.to_string() == "no: yes"));
+        let long = Process { args: vec!["x".repeat(LARGEST)], ..Process::default() };
+        let err = a.ask(&Ask::Exec(Box::new(long)), &[]).unwrap_err().to_string();
+        assert!(err.contains("too long"), "{err}");
+        drop(b);
+        assert!(a.answered().unwrap().is_none());
+    }
+}

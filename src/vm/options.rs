@@ -1,0 +1,88 @@
+//! What annotations say about a machine: `org.locule.vm.*`.
+
+use locule_runtime::spec::StringMap;
+use locule_runtime::{Error, Result};
+use locule_vmm::Identity;
+
+const PREFIX: &str = "org.locule.vm.";
+/// Network interfaces that a machine has at most.
+const INTERFACES: std::ops::RangeInclusive<usize> = 0..=8;
+
+/// The options of a machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// Network interfaces; what is in the container's network namespace at the start is given to them.
+    pub interfaces: usize,
+    /// What the guest is told that it runs on.
+    pub identity: Identity,
+    /// Whether the kernel's messages go to the container's standard error.
+    pub console: bool,
+    /// Whether the stages of the start are told on standard error.
+    pub trace: bool,
+}
+
+impl Options {
+    /// Reads the annotations.
+    pub fn of(annotations: &StringMap) -> Result<Options> {
+        let mut options = Options { interfaces: 1, identity: Identity::Kvm, console: false, trace: false };
+        for (key, value) in annotations {
+            let Some(name) = key.strip_prefix(PREFIX) else { continue };
+            let wrong =
+                |wanted: &str| Err(Error::invalid(format!("annotations.{key}: {value:?} is not {wanted}")));
+            match name {
+                "interfaces" => match value.parse() {
+                    Ok(count) if INTERFACES.contains(&count) => options.interfaces = count,
+                    _ => return wrong("a number from 0 to 8"),
+                },
+                "identity" => {
+                    options.identity = match value.as_str() {
+                        "kvm" => Identity::Kvm,
+                        "hyperv" => Identity::Hyperv,
+                        "none" => Identity::None,
+                        _ => return wrong("kvm, hyperv or none"),
+                    }
+                }
+                "console" => match value.as_str() {
+                    "stderr" => options.console = true,
+                    "none" => {}
+                    _ => return wrong("stderr or none"),
+                },
+                "trace" => match value.as_str() {
+                    "true" => options.trace = true,
+                    "false" => {}
+                    _ => return wrong("true or false"),
+                },
+                _ => return Err(Error::invalid(format!("annotations.{key} is not known"))),
+            }
+        }
+        Ok(options)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn annotations_are_read_or_refused() {
+        let of = |key: &str, value: &str| {
+            Options::of(&StringMap::from([
+                (format!("{PREFIX}{key}"), value.to_owned()),
+                ("x".into(), "y".into()),
+            ]))
+        };
+        assert_eq!(of("interfaces", "3").unwrap().interfaces, 3);
+        assert_eq!(of("identity", "hyperv").unwrap().identity, Identity::Hyperv);
+        assert!(of("console", "stderr").unwrap().console && of("trace", "true").unwrap().trace);
+        for (key, value) in [
+            ("interfaces", "9"),
+            ("interfaces", "-1"),
+            ("identity", "xen"),
+            ("console", "x"),
+            ("trace", ""),
+            ("memroy", "1"),
+        ] {
+            assert!(of(key, value).unwrap_err().to_string().contains(key), "{key}={value}");
+        }
+    }
+}

@@ -1,0 +1,110 @@
+#!/bin/bash
+# The same bundle in both isolations, with the same results: exit codes, streams, signals, exec, terminals, limits,
+# pause, the end. Emulated in an emulation, a boot takes half a minute and more: few machines, many checks in each.
+. /locule/tests/vm/lib/common.sh
+is_locule || skip_all "virtual machines are locule's"
+[ -e /dev/kvm ] || skip_all "no KVM"
+
+# Boots take longer than the other suites' calls.
+rt() { timeout -k 5 400 "$RUNTIME" --root "$STATE" "${MANAGER[@]}" "$@"; }
+# run_in ISOLATION ID BUNDLE: to its end
+run_in() {
+    echo "$2" >>"$WORK/containers"
+    rt run --isolation "$1" --bundle "$3" "$2"
+}
+
+check "check says that virtual machines would work" sh -c \
+    "$RUNTIME check | grep -c '^ok .*virtual machines' | grep -qx 3"
+like "the kernel is an installed one" "$("$RUNTIME" vm kernel ls | grep '^\*')" '/boot/vmlinuz-.* yes'
+
+# --- one run: output, both streams, standard input, the exit code ---
+make_bundle "$WORK/once" sh -c 'read line; echo "out $line"; echo err >&2; id -u; hostname; exit 7'
+config "$WORK/once" '.hostname = "inner"'
+for isolation in namespaces vm; do
+    echo hello | run_in $isolation once-$isolation "$WORK/once" >"$WORK/out-$isolation" 2>"$WORK/err-$isolation"
+    is "$isolation: the exit code" $? 7
+    is "$isolation: standard output" "$(cat "$WORK/out-$isolation")" $'out hello\n0\ninner'
+    is "$isolation: standard error" "$(cat "$WORK/err-$isolation")" err
+    check "$isolation: nothing is left" gone once-$isolation
+done
+
+# --- what a start says of a program that is not there ---
+make_bundle "$WORK/missing" /no/such/program
+for isolation in namespaces vm; do
+    run_in $isolation missing-$isolation "$WORK/missing" </dev/null >"$WORK/said-$isolation" 2>&1
+    is "$isolation: a program that is not there is 127" $? 127
+done
+like "vm: and told by its name" "$(cat "$WORK/said-vm")" '/no/such/program'
+
+# --- a long one ---
+make_bundle "$WORK/long" sh -c 'trap "echo got; exit 5" TERM; echo up; while :; do sleep 1; done'
+config "$WORK/long" '.linux.resources.memory.limit = 67108864 | .linux.resources.pids.limit = 50 | .mounts += [
+    {destination: "/data", source: $data, type: "bind", options: ["rbind", "rw"]},
+    {destination: "/fixed", source: $data, type: "bind", options: ["rbind", "ro"]},
+    {destination: "/note", source: ($data + "/note"), type: "bind", options: ["bind", "ro"]}]' --arg data "$WORK/data"
+mkdir -p "$WORK/data"
+echo noted >"$WORK/data/note"
+echo long >>"$WORK/containers"
+# What the workload inherits must not be what `check` waits for.
+create_long() { rt create --isolation vm --bundle "$WORK/long" long </dev/null >"$WORK/long/output" 2>&1; }
+check "create" create_long
+is "it is created" "$(status_of long)" created
+is "state tells the isolation" "$(rt state long | jq -r .isolation)" vm
+check "start" rt start long
+is "it runs" "$(status_of long)" running
+check "its output comes" eventually grep -q up "$WORK/long/output"
+is "exec" "$(rt exec long echo inside)" inside
+rt exec long sh -c 'exit 9'
+is "exec: the exit code" $? 9
+is "exec: standard input" "$(echo through | rt exec long cat)" through
+is "exec: user, environment and directory" \
+    "$(rt exec --user 12:34 --env A=b --cwd /bin long sh -c 'echo $(id -u):$(id -g) $A $PWD')" "12:34 b /bin"
+refused "exec: a program that is not there" "no/such" rt exec long /no/such
+like "the kernel inside is its own" "$(rt exec long cat /proc/cmdline)" 'root=locule'
+is "a bind mount is the host's" "$(rt exec long cat /data/note)" noted
+check "and can be written" rt exec long sh -c 'echo back >/data/new'
+is "so that the host sees it" "$(cat "$WORK/data/new")" back
+refused "a read-only one cannot" "read-only" rt exec long touch /fixed/x
+is "a file can be bound" "$(rt exec long cat /note)" noted
+is "the limit inside is the document's" "$(rt exec long cat /sys/fs/cgroup/memory.max)" 67108864
+above "the host's has room for the machine" "$(in_cgroup long memory.max)" 67108864
+like "ps shows what is inside" "$(rt ps long)" 'sleep 1'
+is "stats of the host and of inside" \
+    "$(rt events --stats long | jq '(.data.memory.usage.usage > 1000000) and (.inside.memory.usage.usage > 0)')" true
+rt exec --detach --pid-file "$WORK/pid" long sleep 1000 >/dev/null 2>&1
+check "a detached exec has a process on the host" kill -0 "$(cat "$WORK/pid")"
+check "which stands in the container's cgroup" grep -q long "/proc/$(cat "$WORK/pid")/cgroup"
+kill "$(cat "$WORK/pid")"
+check "and passes its end on" eventually sh -c "! $RUNTIME --root $STATE ps long | grep -q 'sleep 1000'"
+like "a terminal" "$(script -qec "$RUNTIME --root $STATE exec --tty long sh -c 'tty; stty size'" /dev/null </dev/null)" '/dev/(pts/|console)'
+check "pause" rt pause long
+is "it is paused" "$(status_of long)" paused
+refused "exec into a paused one is refused" paused rt exec long true
+check "resume" rt resume long
+is "and exec works again" "$(rt exec long echo again)" again
+check "update" rt update --memory 60m long
+is "reaches the guest" "$(rt exec long cat /sys/fs/cgroup/memory.max)" 62914560
+check "a signal" rt kill long TERM
+check "ends it" eventually has_status long stopped
+check "after its own word" grep -q got "$WORK/long/output"
+check "delete" rt delete long
+
+# --- the end of the monitor is the end of all ---
+make_bundle "$WORK/killed"
+echo killed >>"$WORK/containers"
+run_killed() { rt run --detach --isolation vm --bundle "$WORK/killed" killed </dev/null >/dev/null 2>&1; }
+check "another" run_killed
+group=$(cgroup_of killed)
+kill -KILL "$(pid_of killed)"
+check "a killed monitor has stopped" eventually has_status killed stopped
+check "delete of it" rt delete killed
+is "leaves no cgroup" "$(ls -d "$group" 2>/dev/null)" ""
+
+# --- what cannot be, is refused before anything is made ---
+make_bundle "$WORK/refused" true
+config "$WORK/refused" '.linux.namespaces |= map(select(.type != "pid"))'
+refused "the host's pid namespace" "cannot share the host's pid namespace" \
+    rt run --isolation vm --bundle "$WORK/refused" refused
+check "leaves nothing" gone refused
+
+done_testing

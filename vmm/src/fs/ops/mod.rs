@@ -1,0 +1,8 @@
+//! The operations, by what they are about.
+
+mod attributes;
+mod data;
+mod directory;
+mod extended;
+mod names;
+mod open;

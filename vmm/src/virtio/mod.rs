@@ -1,0 +1,40 @@
+//! Virtio: what a device is, its queues, and how it sits on the PCI bus.
+
+pub mod balloon;
+pub mod block;
+pub mod chain;
+pub mod console;
+pub mod device;
+pub mod net;
+pub mod rng;
+pub mod transport;
+
+use std::os::fd::AsFd as _;
+
+use nix::sys::epoll::EpollFlags;
+
+pub use crate::sys::Event;
+pub use device::{Activation, Device, Interrupt, Ring, Watcher};
+
+use crate::Result;
+
+/// Reads a device's configuration from its bytes; zero beyond the end.
+pub fn read_bytes(config: &[u8], offset: u64, data: &mut [u8]) {
+    for (index, byte) in data.iter_mut().enumerate() {
+        let at = usize::try_from(offset).unwrap_or(usize::MAX).saturating_add(index);
+        *byte = config.get(at).copied().unwrap_or(0);
+    }
+}
+
+/// Has a queue's kick watched under `token`.
+pub fn watch_kick(watcher: &Watcher, ring: &Ring, token: u64) -> Result<()> {
+    watcher.add(ring.kick.as_fd(), EpollFlags::EPOLLIN.bits() as u32, token)
+}
+
+/// Watches no queue of a device any more.
+pub fn forget_kicks(active: &Activation) {
+    for ring in &active.rings {
+        // It may not have been watched.
+        let _ = active.watcher.remove(ring.kick.as_fd());
+    }
+}

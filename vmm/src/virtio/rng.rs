@@ -1,0 +1,84 @@
+//! The source of random bytes: the host kernel's.
+
+use virtio_queue::QueueT as _;
+
+use super::device::{Activation, Device};
+use crate::sys;
+use crate::{Doing as _, Result};
+
+const EVENT_IDX: u64 = 1 << 29;
+/// Bytes that one request gets at most; the driver asks again for more.
+const MOST: usize = 4096;
+
+/// The device.
+#[derive(Default)]
+pub struct Rng {
+    active: Option<Activation>,
+}
+
+impl Rng {
+    fn serve(&mut self) -> Result<()> {
+        let Some(active) = &mut self.active else { return Ok(()) };
+        let ring = &mut active.rings[0];
+        ring.kick.take().doing("reading a queue's kick")?;
+        let mut used = false;
+        loop {
+            let Some(chain) = ring.next(&active.memory) else {
+                match ring.again(&active.memory)? {
+                    true => continue,
+                    false => break,
+                }
+            };
+            let mut bytes = vec![0; chain.room().min(MOST)];
+            sys::random(&mut bytes).doing("reading random bytes")?;
+            let length = chain.answer(&bytes);
+            ring.done(&active.memory, chain.head, length)?;
+            used = true;
+        }
+        if used { ring.notify(&active.memory) } else { Ok(()) }
+    }
+}
+
+impl Device for Rng {
+    fn kind(&self) -> u32 {
+        4
+    }
+
+    fn features(&self) -> u64 {
+        EVENT_IDX
+    }
+
+    fn queue_sizes(&self) -> &[u16] {
+        &[16]
+    }
+
+    fn vectors(&self) -> usize {
+        2
+    }
+
+    fn read_config(&self, offset: u64, data: &mut [u8]) {
+        super::read_bytes(&[], offset, data);
+    }
+
+    fn write_config(&mut self, _offset: u64, _data: &[u8]) {}
+
+    fn activate(&mut self, activation: Activation) -> Result<()> {
+        if activation.rings[0].queue.ready() {
+            super::watch_kick(&activation.watcher, &activation.rings[0], 0)?;
+        }
+        self.active = Some(activation);
+        Ok(())
+    }
+
+    fn event(&mut self, _token: u64) {
+        if self.serve().is_err() {
+            self.reset();
+        }
+    }
+
+    fn reset(&mut self) {
+        if let Some(active) = self.active.take() {
+            super::forget_kicks(&active);
+        }
+    }
+}
