@@ -18,7 +18,9 @@ pub fn make(config: &Config) -> String {
         words.push("quiet");
     }
     if config.tree.is_some() {
-        words.push("rootfstype=virtiofs root=locule ro init=/init");
+        // Writable: entries of the tree are mounts of their own to the guest, which inherit that. The top
+        // directory and read-only entries refuse changes themselves.
+        words.push("rootfstype=virtiofs root=locule rw init=/init");
     }
     if !config.command_line.is_empty() {
         words.push(&config.command_line);
