@@ -9,7 +9,7 @@ export LOCULE_COMMIT ?= $(shell git describe --always --dirty --abbrev=12 2>/dev
 target  := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 binary  := target/$(target)/release/locule
 
-.PHONY: help run test test-host test-build test-conformance test-bats test-vm bench check miri docs install man deb uninstall need-build need-test release
+.PHONY: help run test test-host test-build test-fs test-conformance test-bats test-vm bench check miri docs install man deb uninstall need-build need-test release
 .PHONY: fuzz fuzz-long need-fuzz soak faults test-vm-long
 
 help: ## List the targets
@@ -26,6 +26,10 @@ test-host: need-test ## Unit tests and the host lane: needs root, touches nothin
 	@echo '== host lane'
 	$(CARGO) test --workspace --no-run
 	tests/lane $(CARGO) test --workspace --no-fail-fast --offline
+
+test-fs: need-test ## Exercisers of file systems (pjdfstest, fsx) on the file server of VM containers
+	@echo '== file server'
+	tests/fs-exercise
 
 # The only tests that need a network: a distribution's packages, from where apt has them.
 test-build: need-test ## Build an image from Debian's packages, and run it

@@ -26,6 +26,8 @@ pub fn make(config: &Config, clock: u32) -> String {
         words.push("quiet");
     }
     if config.tree.is_some() {
+        // Writable: entries of the tree are mounts of their own to the guest, which inherit that. The top
+        // directory and read-only entries refuse changes themselves.
         words.push("rootfstype=virtiofs root=locule rw init=/init");
     }
     if !config.command_line.is_empty() {
