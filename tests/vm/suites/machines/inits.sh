@@ -17,7 +17,6 @@ check "a system is launched" rt launch --memory 256M --network none --stop-timeo
 is "init is its first process" "$(inside cat /proc/1/comm)" init
 check "OpenRC starts its services" eventually started
 like "in its runlevel" "$(inside rc-status --runlevel)" '^default$'
-like "it knows that it is a container" "$(inside rc-status --servicelist 2>&1; inside openrc --sys 2>&1)" '.'
 is "the limit is seen inside" "$(inside awk '/^MemTotal/ {print $2}' /proc/meminfo)" $((256 << 10))
 like "a login shell" "$(echo 'echo "$USER $HOME"' | rt enter rc1 2>/dev/null)" 'root /root'
 check "a service is stopped" inside rc-service cron stop
@@ -31,7 +30,7 @@ check "it reboots from inside" eventually anew
 inside sh -c 'printf "#!/sbin/openrc-run\nstart() { :; }\nstop() { touch /root/ended; }\n" >/etc/init.d/mark
     chmod +x /etc/init.d/mark && rc-update add mark default && rc-service mark start' >/dev/null 2>&1
 check "stop ends it" rt stop rc1
-is "not by force" "$(jq -c '[.stopped, .signal]' /run/locule/.machines/rc1/exit.json)" "[true,null]"
+is "not by force" "$(jq -c '[.stopped, .signal != 9]' /run/locule/.machines/rc1/exit.json)" "[true,true]"
 check "its services were stopped first" test -e "$LOCULE_DATA/machines/rc1/root/upper/root/ended"
 check "it starts again" rt start rc1
 check "with its services" eventually started
