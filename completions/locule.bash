@@ -1176,12 +1176,16 @@ _locule() {
             return 0
             ;;
         locule__subcmd__launch)
-            opts="-d -a -i -t -l -e -u -w -m -v -p -h --detach --attach --interactive --tty --rm --no-start --name --profile --description --hostname --label --env --env-file --entrypoint --user --workdir --stop-signal --stop-timeout --memory --memory-reservation --swap --cpus --cpuset-cpus --cpu-weight --pids --disk --storage --read-only --volume --tmpfs --device --network --ip --mac --publish --dns --dns-search --restart --boot --isolation --privileged --nesting --cap-add --cap-drop --ulimit --sysctl --health-cmd --health-interval --health-timeout --health-retries --health-start-period --help"
+            opts="-d -a -i -t -l -e -u -w -m -v -p -h --pull --detach --attach --interactive --tty --rm --no-start --name --profile --description --hostname --label --env --env-file --entrypoint --user --workdir --stop-signal --stop-timeout --memory --memory-reservation --swap --cpus --cpuset-cpus --cpu-weight --pids --disk --storage --read-only --volume --tmpfs --device --network --ip --mac --publish --dns --dns-search --restart --boot --isolation --privileged --nesting --cap-add --cap-drop --ulimit --sysctl --health-cmd --health-interval --health-timeout --health-retries --health-start-period --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --pull)
+                    COMPREPLY=($(compgen -W "missing always never" -- "${cur}"))
+                    return 0
+                    ;;
                 --name)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

@@ -218,6 +218,9 @@ complete -c locule -n "__fish_locule_using_subcommand restore" -l no-subreaper -
 complete -c locule -n "__fish_locule_using_subcommand restore" -l no-pivot -d 'Move the root mount instead of pivot_root'
 complete -c locule -n "__fish_locule_using_subcommand restore" -s h -l help -d 'Print help'
 complete -c locule -n "__fish_locule_using_subcommand completion" -s h -l help -d 'Print help'
+complete -c locule -n "__fish_locule_using_subcommand launch" -l pull -d 'Fetch the image: missing is when it is not there' -r -f -a "missing\t''
+always\t''
+never\t''"
 complete -c locule -n "__fish_locule_using_subcommand launch" -l name -d 'Name of the machine' -r
 complete -c locule -n "__fish_locule_using_subcommand launch" -l profile -d 'Build on a profile of /etc/locule/profiles' -r
 complete -c locule -n "__fish_locule_using_subcommand launch" -l description -d 'What it is for' -r

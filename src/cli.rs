@@ -327,6 +327,11 @@ pub fn option(long: &'static str, value: &'static str, help: &'static str) -> Ar
     Arg::new(long).long(long).value_name(value).help(help).action(ArgAction::Set)
 }
 
+/// An option with a value that may be given several times.
+pub fn several(long: &'static str, value: &'static str, help: &'static str) -> Arg {
+    option(long, value, help).action(ArgAction::Append)
+}
+
 /// An option without a value.
 pub fn switch(long: &'static str, help: &'static str) -> Arg {
     Arg::new(long).long(long).help(help).action(ArgAction::SetTrue)

@@ -49,6 +49,12 @@ pub fn starts(machine: &Machine, definition: &Definition) -> bool {
         }
 }
 
+/// Has systemd, where it runs, start the machine with the host or not, as its definition says now.
+pub fn enlist(home: &Home, machine: &Machine, definition: &Definition) -> Result<()> {
+    let on = !definition.disabled && definition.boot.start == BootStart::On;
+    keeper::unit::enable(home, machine, on)
+}
+
 /// Starts every machine that starts with the host, and each only when those that it comes after are ready.
 pub fn boot(home: &Home, choices: Choices, told: &(dyn Fn(&str, &Result<()>) + Sync)) -> Result<Outcome> {
     let (nodes, mut outcome) = wanted(home, starts)?;

@@ -28,6 +28,10 @@ impl Hold for Running {
     }
 }
 
+/// How the snapshot begins that an export is made of, and what it says of itself.
+const MOMENT: &str = "export-";
+const FOR_AN_EXPORT: &str = "for an export";
+
 /// How the machine is brought to stand still; none if nothing of it moves.
 fn hold(home: &Home, machine: &Machine) -> Result<Option<Running>> {
     match life::status(home, machine)? {
@@ -86,7 +90,10 @@ pub fn restore(
     life::clean(home, &machine)?;
     storage.restore(snapshot, progress)?;
     match saved {
-        Some(text) => file::write_whole(&machine.dir().join(crate::definition::FILE), text.as_bytes()),
+        Some(text) => {
+            file::write_whole(&machine.dir().join(crate::definition::FILE), text.as_bytes())?;
+            crate::boot::enlist(home, &machine, &machine.definition()?)
+        }
         None => Ok(()),
     }
 }
@@ -179,7 +186,7 @@ pub fn export(
     let _lock = machine.lock("export")?;
     let (definition, images) = (machine.definition()?, home.images()?);
     let storage = root::storage(&machine, &definition, &images)?;
-    let moment = format!("export-{}", std::process::id());
+    let moment = format!("{MOMENT}{}", std::process::id());
     let hold = match snapshot {
         Some(_) => None,
         None => hold(home, &machine)?,
@@ -189,7 +196,7 @@ pub fn export(
         (None, None) if !life::is_mounted(&machine) => None,
         (None, hold) => {
             let hold = hold.as_ref().map(|hold| hold as &dyn Hold);
-            storage.snapshot(&moment, "for an export", hold, &mut storage::Silent)?;
+            storage.snapshot(&moment, FOR_AN_EXPORT, hold, &mut storage::Silent)?;
             Some(moment.as_str())
         }
     };
@@ -211,6 +218,34 @@ pub fn export(
         return written.and(removed);
     }
     written
+}
+
+/// Whether an interrupted call left something of a machine's disk. Takes no lock, so that one at work is taken for it.
+pub fn has_rests(machine: &Machine) -> bool {
+    let any = |dir: std::path::PathBuf, is_rest: fn(&str) -> bool| {
+        std::fs::read_dir(dir).is_ok_and(|mut entries| {
+            entries.any(|entry| entry.is_ok_and(|entry| is_rest(&entry.file_name().to_string_lossy())))
+        })
+    };
+    any(machine.dir().to_owned(), |name| name == storage::REST)
+        || any(machine.dir().join(storage::SNAPSHOTS), |name| name.starts_with('.') || is_of_an_export(name))
+}
+
+fn is_of_an_export(name: &str) -> bool {
+    name.strip_prefix(MOMENT).is_some_and(|pid| pid.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// Removes what interrupted calls left of a machine's disk. The caller holds the lock, so that nobody is at work.
+pub fn clear_rests(home: &Home, machine: &Machine) -> Result<()> {
+    let images = home.images()?;
+    let storage = root::any(machine.dir(), &images)?;
+    storage.clear_rests()?;
+    for snapshot in storage.snapshots()? {
+        if is_of_an_export(&snapshot.name) && snapshot.description == FOR_AN_EXPORT {
+            storage.remove_snapshot(&snapshot.name)?;
+        }
+    }
+    Ok(())
 }
 
 /// Makes a machine of an archive, called `new` or as it was; tells its name.

@@ -38,7 +38,7 @@ pub fn plan(home: &Home, template: &Path) -> Result<Made> {
                 if let Some(text) = order(home, &definition) {
                     made.files.insert(drop_in, text);
                 }
-                if boot::starts(&machine, &definition) {
+                if boot::starts(&machine, &definition) && !unit::is_disabled(&machine) {
                     made.links.insert(wants, template.to_owned());
                 }
             }

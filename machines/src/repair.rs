@@ -6,7 +6,7 @@ use locule_runtime::Status as ContainerStatus;
 
 use crate::keeper::record::Keeper;
 use crate::life::{self, Status};
-use crate::{Error, Home, Machine, Result, claims, lift};
+use crate::{Error, Home, Machine, Result, claims, copies, lift};
 
 /// What was done.
 #[derive(Debug, Default)]
@@ -55,6 +55,16 @@ fn told(collected: &locule_netns::Collected) -> Vec<String> {
 
 fn one(home: &Home, machine: &Machine) -> Result<Vec<String>> {
     let mut lines = Vec::new();
+    if machine.exists() && copies::has_rests(machine) {
+        let _lock = machine.lock("repair")?;
+        // Whoever was at work and held the lock is done.
+        if machine.exists() && copies::has_rests(machine) {
+            copies::clear_rests(home, machine)?;
+            if !copies::has_rests(machine) {
+                lines.push(format!("{}: removed what an interrupted copy left", machine.name()));
+            }
+        }
+    }
     if machine.exists() && Keeper::living(machine).is_some() {
         return Ok(lines);
     }

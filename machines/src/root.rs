@@ -23,7 +23,7 @@ pub fn storage<'a>(machine: &Machine, definition: &Definition, images: &'a Store
 }
 
 /// The storage of a machine whose definition may be gone or wrong.
-fn any<'a>(dir: &Path, images: &'a Store) -> Result<Storage<'a>> {
+pub fn any<'a>(dir: &Path, images: &'a Store) -> Result<Storage<'a>> {
     Storage::open(dir, &Disk::default(), images)
 }
 

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
-use crate::lab::Lab;
+use crate::lab::{Lab, until};
 
 #[test]
 fn lines_have_a_time_and_a_stream() {
@@ -55,4 +55,46 @@ fn following_ends_with_the_machine() {
     assert_eq!(lines.next().unwrap().unwrap(), "two");
     assert!(lines.next().is_none());
     assert!(logs.wait().unwrap().success());
+}
+
+#[test]
+fn a_log_changes_while_it_is_written() {
+    let lab = Lab::new();
+    let script = "i=0; while :; do echo line $i; i=$((i+1)); [ $((i % 200)) != 0 ] || sleep 0.1; done";
+    lab.launch("m", script, "");
+    let names = || {
+        let dir = std::fs::read_dir(lab.dir("m").join("log")).unwrap();
+        let mut names: Vec<String> =
+            dir.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.retain(|name| name.starts_with("output"));
+        names.sort();
+        names
+    };
+    let size = || std::fs::metadata(lab.dir("m").join("log/output.log")).unwrap().len();
+    until("it writes", || size() > 0);
+    let (init, console) = (lab.init("m"), super::lab::attendant(lab.keeper_pid("m")));
+    lab.good(&["set", "m", "log.size=16K", "log.files=2"]);
+    until("the new size holds", || names() == ["output.log", "output.log.1"]);
+    until("both files are full", || {
+        std::fs::metadata(lab.dir("m").join("log/output.log.1")).unwrap().len() <= 16384
+    });
+    assert_eq!(names().len(), 2);
+    lab.good(&["set", "m", "log.driver=none"]);
+    // What was read before is written before: the file stands still from the second look on.
+    let mut before = u64::MAX;
+    until("nothing is written any more", || std::mem::replace(&mut before, size()) == size());
+    lab.good(&["set", "m", "log.driver=file"]);
+    until("it is written again", || size() != before);
+    let log = lab.log("m");
+    assert!(log.lines().last().is_some_and(|line| line.starts_with("line ")), "{log}");
+    // Neither the machine nor who serves its consoles was made anew.
+    assert_eq!((lab.init("m"), super::lab::attendant(lab.keeper_pid("m"))), (init, console));
+    if !std::path::Path::new("/run/systemd/journal/socket").exists() {
+        let done = lab.run(&["set", "m", "log.driver=journald"]);
+        let told = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert!(!done.status.success() && told.contains("journald does not run here"), "{told}");
+        assert!(lab.good(&["show", "m"]).contains("file"));
+    }
+    let done = lab.run(&["set", "--runtime", "m", "log.size=1M"]);
+    assert!(String::from_utf8_lossy(&done.stderr).contains("cannot be changed in the running machine alone"));
 }

@@ -109,3 +109,31 @@ fn claims_of_nobody_are_freed() {
     assert!(!half.exists());
     assert_eq!(fs::read_dir(claims).unwrap().count(), 1);
 }
+
+#[test]
+fn an_export_that_is_killed_leaves_no_snapshot_after_repair() {
+    let lab = Lab::new();
+    let name = lab.name("m");
+    lab.ok(&["launch", "--network", "none", "host", &name, "--", "sleep", "1000"]);
+    lab.sh(&name, "head -c 4000000 /dev/urandom >/root/noise");
+    let snapshots = lab.data().join("machines").join(&name).join("snapshots");
+    // Nobody reads what it writes, so it is in the midst of it when it is killed.
+    let mut export =
+        lab.call(&["export", "--no-image", &name, "-"]).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    until("the export's snapshot", || {
+        let entries = fs::read_dir(&snapshots).ok()?;
+        entries.flatten().find(|entry| entry.file_name().to_string_lossy().starts_with("export-"))
+    });
+    export.kill().unwrap();
+    export.wait().unwrap();
+    lab.ok(&["snapshot", "create", &name, "export-5-mine"]);
+    fs::create_dir(snapshots.join(".half.part")).unwrap();
+    let told = lab.ok(&["repair"]);
+    assert!(told.contains("interrupted copy"), "{told}");
+    let left =
+        fs::read_dir(&snapshots).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert_eq!(left.collect::<Vec<_>>(), ["export-5-mine"], "the owner's own stays");
+    assert_eq!(lab.status(&name).as_deref(), Some("running"));
+    lab.ok(&["rm", "--force", &name]);
+    lab.assert_gone(&name);
+}

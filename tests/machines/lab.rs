@@ -62,6 +62,19 @@ impl Lab {
         dir
     }
 
+    /// A tree of busybox and nothing else, which an image can be made of.
+    pub fn tree(&self) -> PathBuf {
+        let tree = self.own().join("tree");
+        for dir in ["bin", "etc", "root", "tmp", "proc", "sys", "dev"] {
+            fs::create_dir_all(tree.join(dir)).unwrap();
+        }
+        fs::copy("/bin/busybox", tree.join("bin/busybox")).unwrap();
+        for name in ["sh", "sleep", "echo", "df", "cat"] {
+            std::os::unix::fs::symlink("busybox", tree.join("bin").join(name)).unwrap();
+        }
+        tree
+    }
+
     /// A call in the lab, to be started.
     pub fn command(&self, program: &str, args: &[&str]) -> Command {
         let network = self.network.try_clone().unwrap();

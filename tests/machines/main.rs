@@ -14,3 +14,5 @@ mod flags;
 mod inside;
 mod lab;
 mod life;
+mod live;
+mod pull;

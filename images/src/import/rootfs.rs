@@ -60,10 +60,14 @@ fn name(
     stem: &str,
     by: &str,
 ) -> Result<Vec<Record>> {
+    // A system boots; its links are not followed, as they are the archive's.
+    let layers = store.layers(std::slice::from_ref(&diff_id))?;
+    let has = |path: &str| layers.iter().any(|layer| layer.join(path).symlink_metadata().is_ok());
+    let program = if has("usr/sbin/init") || has("sbin/init") { "/sbin/init" } else { "/bin/sh" };
     let config = Config {
         created: Some(crate::time::now()),
         platform: import.platform.clone(),
-        config: Some(Run { cmd: Some(vec!["/bin/sh".into()]), ..Run::default() }),
+        config: Some(Run { cmd: Some(vec![program.into()]), ..Run::default() }),
         rootfs: RootFs { kind: "layers".into(), diff_ids: vec![diff_id] },
         history: Some(vec![History {
             created: Some(crate::time::now()),

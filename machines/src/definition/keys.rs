@@ -165,9 +165,9 @@ pub const KEYS: &[Key] = &[
     key("health.retries", Form::Number(1, 1 << 31), NextStart, "Failures in a row until it is unhealthy; absent means 3."),
     key("health.start-period", Form::Span, NextStart, "Failures before that do not count; absent means none."),
     key("health.restart", Form::Switch, NextStart, "Whether an unhealthy machine is restarted."),
-    key("log.driver", Form::Choice(&["file", "journald", "none"]), NextStart, "Where its output goes."),
-    key("log.size", Form::Size(4096), NextStart, "Most bytes of a file; absent means 10 MiB."),
-    key("log.files", Form::Number(1, 1000), NextStart, "Most files; absent means 3."),
+    key("log.driver", Form::Choice(&["file", "journald", "none"]), Now, "Where its output goes."),
+    key("log.size", Form::Size(4096), Now, "Most bytes of a file; absent means 10 MiB."),
+    key("log.files", Form::Number(1, 1000), Now, "Most files; absent means 3."),
 ];
 
 /// The tables that are lists, with the way in which `set` writes one of them in a word.

@@ -42,6 +42,8 @@ pub struct Attendant {
     pub notify: OwnedFd,
     /// The log.
     pub log: Writer,
+    /// The machine's name and directory, for another log.
+    pub machine: (String, PathBuf),
     /// The last output.
     pub ring: Ring,
 }
@@ -193,10 +195,23 @@ impl Serving {
                         }
                         self.tell_keeper(inner::DRAINED, &[]);
                     }
+                    inner::LOG => self.change_log(&bytes[1..length], fds.into_iter().next()),
                     inner::LEAVE => self.leaving = true,
                     _ => {}
                 }
             }
+        }
+    }
+
+    /// What comes from now on goes to another log.
+    fn change_log(&mut self, text: &[u8], fd: Option<OwnedFd>) {
+        let (name, dir) = &self.given.machine;
+        let log = serde_json::from_slice(text)
+            .map_err(std::io::Error::from)
+            .and_then(|log| Writer::handed(&log, name, dir, fd));
+        match log {
+            Ok(log) => self.given.log = log,
+            Err(err) => self.tell_keeper(inner::TROUBLE, format!("changing the log: {err}").as_bytes()),
         }
     }
 

@@ -46,6 +46,8 @@ pub mod inner {
     pub const END: u8 = b'E';
     /// To the attendant: nothing more will come.
     pub const LEAVE: u8 = b'X';
+    /// To the attendant: another log, as in `machine.toml` but in JSON; the descriptor it writes to comes with it if any.
+    pub const LOG: u8 = b'L';
     /// To the keeper: what was left is read and written.
     pub const DRAINED: u8 = b'D';
     /// To the keeper: what the machine says to its service manager, sifted.

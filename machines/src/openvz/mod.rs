@@ -5,10 +5,12 @@
 
 mod conf;
 mod map;
+mod numbers;
+mod options;
 
 use serde::Serialize;
 
-pub use map::{OPTIONS, Option_, Outcome};
+pub use options::{OPTIONS, Option_, Outcome};
 
 use crate::definition::Profiles;
 use crate::set::{self, Change};

@@ -36,6 +36,12 @@ pub enum Step {
     },
 }
 
+/// Whether the kernel is told of the key, so that a running machine alone can have another value.
+pub fn tells(key: &str) -> bool {
+    !limits::files_of(key).is_empty()
+        || ["network.", "ulimit.", "cpu.", "disk."].iter().any(|group| key.starts_with(group))
+}
+
 /// What of an interface's rates is changed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Wish {

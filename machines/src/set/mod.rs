@@ -118,7 +118,8 @@ pub fn set(
             return Err(act(Error::new(Kind::NotRunning, "it does not run").hint("leave out --runtime")));
         }
         (Scope::Runtime, Some(_)) => {
-            if let Some(changed) = changed.iter().find(|changed| holds(&changed.key) != Some(Holds::Now)) {
+            let beyond = |key: &str| holds(key) != Some(Holds::Now) || !kernel::tells(key);
+            if let Some(changed) = changed.iter().find(|changed| beyond(&changed.key)) {
                 let text = format!("{} cannot be changed in the running machine alone", changed.key);
                 return Err(act(Error::invalid(text).hint("leave out --runtime")));
             }
@@ -128,6 +129,10 @@ pub fn set(
     // What refuses most comes first; a disk of an older size is none that a failure later has to bring back.
     if now.iter().any(|key| key == "disk.size") {
         crate::root::storage(machine, &definition, &home.images()?)?.limit().map_err(act)?;
+    }
+    // Another log must be one that can be written.
+    if now.iter().any(|key| key.starts_with("log.")) {
+        crate::keeper::log::Writer::open(&definition.log, machine.name(), machine.dir()).map_err(act)?;
     }
     if let Some(running) = &running {
         let steps = running.steps(&definition, &now).map_err(act)?;
@@ -152,14 +157,22 @@ pub fn set(
             return Err(act(err.context("disk.size")));
         }
     }
-    if scope == Scope::Both && new_text != text {
-        if let Err(err) = crate::file::write_whole(&path, new_text.as_bytes()) {
+    if scope == Scope::Both {
+        if new_text != text
+            && let Err(err) = crate::file::write_whole(&path, new_text.as_bytes())
+        {
             // The machine must not have what its definition has not.
             put_back(running.as_ref(), &text, &path, profiles, &now)?;
             return Err(err);
         }
-        if changed.iter().any(|changed| changed.key.starts_with("restart.")) {
+        if changed
+            .iter()
+            .any(|changed| ["restart.", "log."].iter().any(|group| changed.key.starts_with(group)))
+        {
             reload(machine)?;
+        }
+        if now.iter().any(|key| ["boot.start", "disabled", "include"].contains(&key.as_str())) {
+            crate::boot::enlist(home, machine, &definition)?;
         }
     }
     if !changed.is_empty() {

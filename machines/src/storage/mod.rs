@@ -34,7 +34,7 @@ use nix::mount::{MntFlags, umount2};
 pub use archive::{Head, Import, export};
 pub use copy::{Progress, Silent};
 pub use record::Record;
-pub use snapshot::{Hold, SNAPSHOTS, Snapshot};
+pub use snapshot::{Hold, REST, SNAPSHOTS, Snapshot};
 
 use crate::definition::{Disk, DiskKind, Size};
 use crate::{Context, Error, Kind, Result, lift};

@@ -327,7 +327,7 @@ impl Storage<'_> {
 }
 
 /// What is on its way to be a `root`, or was one.
-const REST: &str = "root.part";
+pub const REST: &str = "root.part";
 
 /// Copies the data of the `root` `from` into the directory `to`; whether it is shared.
 fn copy_root(

@@ -4,12 +4,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Arg, ArgMatches};
-use locule_images::Reference;
+use locule_images::manifest::Platform;
 use locule_images::registry::client::{Client, Patience};
 use locule_images::registry::config::Registries;
 use locule_images::registry::policy::Policy;
 use locule_images::registry::pull::Pull;
 use locule_images::unpack::Options;
+use locule_images::{Reference, Store};
 use locule_runtime::{Error, Result};
 
 use super::import::{platform, wanted};
@@ -100,4 +101,19 @@ fn run(_globals: &Globals, matches: &ArgMatches, out: &mut Out) -> Result<i32> {
     let record = pull.run(&store).map_err(told)?;
     out.write(&format!("{}\n", record.reference))?;
     Ok(0)
+}
+
+/// Fetches the image `name` into `store`, as the system is configured: for verbs that need an image which is not there.
+pub fn fetch(store: &Store, name: &str) -> Result<()> {
+    let reference: Reference = name.parse().map_err(told)?;
+    let pull = Pull {
+        reference: &reference,
+        platform: &Platform::here(),
+        options: &Options::here(),
+        registries: &Registries::of_system().map_err(told)?,
+        policy: &Policy::of_system(None).map_err(told)?,
+        client: &Client::new(Patience { idle: Duration::from_secs(30), tries: 5 }, None),
+        progress: &Bar::new(false),
+    };
+    pull.run(store).map(drop).map_err(told)
 }

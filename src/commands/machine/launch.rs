@@ -6,7 +6,8 @@
 mod definition;
 
 use clap::{Arg, ArgAction, ArgMatches, value_parser};
-use locule_machines::{Home, Machine, keeper, life};
+use locule_images::host;
+use locule_machines::{Home, Machine, keeper, life, lift};
 use locule_runtime::error::Context;
 use locule_runtime::process::seal;
 use locule_runtime::{Kind, Result};
@@ -14,6 +15,7 @@ use locule_runtime::{Kind, Result};
 use super::home;
 use crate::args::Globals;
 use crate::cli::{Verb, option, switch, text};
+use crate::commands::image::pull;
 use crate::out::Out;
 
 /// The declaration.
@@ -22,7 +24,8 @@ pub const VERB: Verb = Verb {
     about: "Make a machine from an image and start it",
     usage: "[options] <image> [name] [-- command...]",
     details: "The image is one of locule image ls, or host: the programs of this very system, with an empty home and an \
-own /etc, which needs no download. The options fill the definition of the machine, machine.toml(5), which is all that \
+own /etc, which needs no download. One that is not there is fetched from its registry first, as by locule image pull. \
+The options fill the definition of the machine, machine.toml(5), which is all that \
 is kept of them: locule set changes it later.\n\n\
 The machine runs in the background, and its name is printed. With --interactive, --tty, --rm or --attach it runs in \
 the foreground: locule launch lasts as long as its first process, passes signals on to it, and exits with its status.\n\n\
@@ -60,8 +63,11 @@ entrypoint of the image, if it has one, as with engines. A launch that fails lea
     ..Verb::BASE
 };
 
-fn flags() -> [Arg; 7] {
+fn flags() -> [Arg; 8] {
     [
+        option("pull", "WHEN", "Fetch the image: missing is when it is not there")
+            .value_parser(["missing", "always", "never"])
+            .default_value("missing"),
         switch("detach", "Return when it runs; the default, unless an option below asks for the foreground")
             .short('d'),
         switch("attach", "Stay in the foreground").short('a').conflicts_with("detach"),
@@ -84,6 +90,8 @@ fn run(globals: &Globals, matches: &ArgMatches, out: &mut Out) -> Result<i32> {
     // This process makes the container then, and nothing may be opened before it is sealed.
     let seal = if foreground { Some(seal::ensure()?) } else { None };
     let home = home(globals)?;
+    let image = text(matches, "image").unwrap_or_default();
+    fetch(&home, image, text(matches, "pull").unwrap_or_default())?;
     let definition = definition::read(matches, &home)?;
     let document = definition.document()?;
     let name = match text(matches, "name").or(text(matches, "name-word")) {
@@ -111,6 +119,24 @@ fn run(globals: &Globals, matches: &ArgMatches, out: &mut Out) -> Result<i32> {
         }
     }
     ended
+}
+
+/// Fetches the image where `when` asks for it. What has no registry is for `life::create` to refuse.
+fn fetch(home: &Home, image: &str, when: &str) -> Result<()> {
+    if image == host::NAME || when == "never" {
+        return Ok(());
+    }
+    let store = home.images()?;
+    if when == "missing" {
+        match store.find_record(image) {
+            Err(err) if err.kind() == locule_images::Kind::NotFound => {}
+            other => return other.map(drop).map_err(lift),
+        }
+    }
+    pull::fetch(&store, image).map_err(|err| {
+        err.context(format_args!("fetching the image {image}"))
+            .hint("locule image ls lists what is here; the image host needs no network")
+    })
 }
 
 /// Removes a machine whose first start failed. Should that fail, too, the first reason is what is told.

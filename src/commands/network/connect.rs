@@ -8,9 +8,9 @@ use locule_netns::{Attachment, Owner};
 use locule_runtime::{Error, Kind, Result};
 use serde_json::json;
 
-use super::{addresses, format, lift, network, open, places, read, read_all, several, texts};
+use super::{addresses, format, lift, network, open, places, read, read_all, texts};
 use crate::args::Globals;
-use crate::cli::{Verb, given_id, id, option, path, path_parser, switch, text};
+use crate::cli::{Verb, given_id, id, option, path, path_parser, several, switch, text};
 use crate::out::Out;
 
 /// The declaration.

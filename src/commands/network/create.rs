@@ -8,9 +8,9 @@ use locule_netns::rate::Total;
 use locule_netns::{Cidr, Kind, Network};
 use locule_runtime::{Error, Result};
 
-use super::{addresses, lift, open, places, read, read_all, several, texts};
+use super::{addresses, lift, open, places, read, read_all, texts};
 use crate::args::Globals;
-use crate::cli::{Verb, option, path, path_parser, switch, text};
+use crate::cli::{Verb, option, path, path_parser, several, switch, text};
 use crate::out::Out;
 
 /// The declaration.

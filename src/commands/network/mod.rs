@@ -15,7 +15,7 @@ pub mod show;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use clap::{Arg, ArgAction, ArgMatches};
+use clap::{Arg, ArgMatches};
 use locule_netns::networks::{DEFINITIONS, RUNTIME};
 use locule_netns::{Networks, error::Kind as Theirs};
 use locule_runtime::{Error, Kind, Result};
@@ -46,11 +46,6 @@ fn format() -> Arg {
         .short('f')
         .value_parser(["table", "json"])
         .default_value("table")
-}
-
-/// An option that may be given several times.
-fn several(long: &'static str, value: &'static str, help: &'static str) -> Arg {
-    option(long, value, help).action(ArgAction::Append)
 }
 
 /// The positional argument that names the network.

@@ -27,14 +27,19 @@ impl Journal {
         std::fs::metadata(SOCKET)
             .doing(doing)
             .map_err(|err| err.hint("journald does not run here: set log.driver to \"file\""))?;
-        let address = UnixAddr::new(Path::new(SOCKET)).doing(doing)?;
+        Journal::on(socket::datagrams().doing(doing)?, name).doing(doing)
+    }
+
+    /// On a socket of datagrams.
+    pub(super) fn on(sock: OwnedFd, name: &str) -> std::io::Result<Journal> {
+        let address = UnixAddr::new(Path::new(SOCKET))?;
         let mut fields = Vec::new();
         for field in
             ["CONTAINER_NAME", "CONTAINER_ID", "CONTAINER_ID_FULL", "CONTAINER_TAG", "SYSLOG_IDENTIFIER"]
         {
             fields.extend_from_slice(format!("{field}={name}\n").as_bytes());
         }
-        Ok(Journal { sock: socket::datagrams().doing(doing)?, address, fields })
+        Ok(Journal { sock, address, fields })
     }
 
     pub(super) fn as_fd(&self) -> BorrowedFd<'_> {

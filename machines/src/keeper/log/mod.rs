@@ -9,7 +9,7 @@ pub mod read;
 
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -60,12 +60,26 @@ impl Writer {
     /// The log that `log` asks for, of the machine called `name` in `dir`.
     pub fn open(log: &Log, name: &str, dir: &Path) -> Result<Writer> {
         Ok(Writer(match log.driver {
-            LogDriver::File => Target::File(Files::open(
-                dir.join(DIR),
-                log.size.map_or(SIZE, |size| size.0),
-                log.files.unwrap_or(FILES).max(1),
-            )?),
+            LogDriver::File => {
+                let (most, files) = bounds(log);
+                Target::File(Files::open(dir.join(DIR), most, files)?)
+            }
             LogDriver::Journald => Target::Journal(journal::Journal::open(name)?),
+            LogDriver::None => Target::Nowhere,
+        }))
+    }
+
+    /// The log that another process opened so, and whose descriptor ([`Writer::fds`]) it sent.
+    pub fn handed(log: &Log, name: &str, dir: &Path, fd: Option<OwnedFd>) -> std::io::Result<Writer> {
+        let fd = || fd.ok_or_else(|| std::io::Error::from(std::io::ErrorKind::InvalidInput));
+        Ok(Writer(match log.driver {
+            LogDriver::File => {
+                let file = File::from(fd()?);
+                let length = file.metadata()?.len();
+                let (most, files) = bounds(log);
+                Target::File(Files { dir: dir.join(DIR), file, length, most, files })
+            }
+            LogDriver::Journald => Target::Journal(journal::Journal::on(fd()?, name)?),
             LogDriver::None => Target::Nowhere,
         }))
     }
@@ -89,6 +103,11 @@ impl Writer {
             Target::Nowhere => Ok(()),
         }
     }
+}
+
+/// Most bytes of a file, and most files.
+fn bounds(log: &Log) -> (u64, u32) {
+    (log.size.map_or(SIZE, |size| size.0), log.files.unwrap_or(FILES).max(1))
 }
 
 /// `bytes` cut into lines without their ends; the flag tells whether the line is complete.

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use clap::{Arg, ArgAction, ArgMatches};
+use clap::{Arg, ArgMatches};
 use locule_machines::definition::{
     BootStart, Definition, Device, DiskKind, Health, Interface, Isolation, Mount, RestartPolicy, Size, Span,
 };
@@ -14,11 +14,7 @@ use locule_runtime::Result;
 use locule_runtime::error::Context;
 
 use super::wrong;
-use crate::cli::{option, switch, text};
-
-fn several(long: &'static str, value: &'static str, help: &'static str) -> Arg {
-    option(long, value, help).action(ArgAction::Append)
-}
+use crate::cli::{option, several, switch, text};
 
 /// The flags.
 pub fn flags() -> Vec<Arg> {
@@ -235,6 +231,10 @@ fn mounts(matches: &ArgMatches) -> Result<Vec<Mount>> {
                     options: options(parts.next()),
                 });
             }
+            (Some(source), Some(target)) if is_name(source) && target.starts_with('/') => {
+                let why = "there are no named volumes: name a directory of the host, as /srv/";
+                return Err(wrong("volume", &word, format!("{why}{source}:{target}")));
+            }
             _ => return Err(wrong("volume", &word, "not SOURCE:TARGET[:OPTIONS] with two absolute paths")),
         }
     }
@@ -244,6 +244,11 @@ fn mounts(matches: &ArgMatches) -> Result<Vec<Mount>> {
         mounts.push(Mount { source: "tmpfs".into(), target: target.to_owned(), options: options(rest) });
     }
     Ok(mounts)
+}
+
+/// Whether this is what engines take for the name of a volume.
+fn is_name(word: &str) -> bool {
+    !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
 }
 
 fn networks(matches: &ArgMatches) -> Option<BTreeMap<String, Interface>> {
