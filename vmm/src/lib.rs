@@ -9,6 +9,7 @@ mod command_line;
 pub mod config;
 mod error;
 pub mod events;
+pub mod filter;
 pub mod fs;
 pub mod kernel;
 pub mod memory;
