@@ -88,6 +88,7 @@ pub struct Monitor {
     handles: Handles,
     trace: Trace,
     filter: bool,
+    has_tree: bool,
 }
 
 /// What the devices are set by.
@@ -131,6 +132,7 @@ impl Monitor {
             root: Root::new()?,
         };
         let mut config = config;
+        let has_tree = config.tree.is_some();
         bus.add(Box::new(Console::new(config.console.take(), config.channel.take())?))?;
         if let Some(tree) = config.tree.take() {
             bus.add(crate::fs::device("locule", tree)?)?;
@@ -169,6 +171,7 @@ impl Monitor {
             handles: Handles { balloon: target, networks },
             trace,
             filter: config.filter,
+            has_tree,
         })
     }
 
@@ -183,7 +186,8 @@ impl Monitor {
                 machine.finish(Ending::Failed(error));
             }
         })?;
-        let processor = filter(Kind::Processor);
+        // A tree's file server starts its threads from a processor's, and they would inherit its filter.
+        let processor = filter(Kind::Processor).filter(|_| !self.has_tree);
         let mut running = Running {
             machine: self.machine,
             events: self.events,
