@@ -89,7 +89,6 @@ impl Machine {
             serial: None,
             networks,
             disks: Vec::new(),
-            vsock: None,
             identity: options.identity,
             trace: options.trace,
             filter: true,

@@ -34,7 +34,6 @@ fn main() -> Result<(), Box<dyn Error>> {
         serial: None,
         networks: Vec::new(),
         disks: Vec::new(),
-        vsock: None,
         identity: Identity::Kvm,
         trace: false,
         filter: true,

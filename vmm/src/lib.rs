@@ -9,6 +9,7 @@ mod command_line;
 pub mod config;
 mod error;
 pub mod events;
+pub mod filter;
 pub mod fs;
 pub mod kernel;
 pub mod memory;
@@ -20,7 +21,6 @@ pub mod sys;
 mod trace;
 mod vcpu;
 pub mod virtio;
-pub mod vsock;
 pub mod x86_64;
 
 pub use config::{Config, Identity};

@@ -9,6 +9,7 @@ use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::events::Events;
+use crate::filter::{self, Kind};
 use crate::memory::Memory;
 use crate::pci::message::Routes;
 use crate::pci::root::Root;
@@ -86,6 +87,8 @@ pub struct Monitor {
     events: Events,
     handles: Handles,
     trace: Trace,
+    filter: bool,
+    has_tree: bool,
 }
 
 /// What the devices are set by.
@@ -129,6 +132,7 @@ impl Monitor {
             events: &events,
             root: Root::new()?,
         };
+        let has_tree = config.tree.is_some();
         bus.add(Box::new(Console::new(config.console.take(), config.channel.take())?))?;
         if let Some(tree) = config.tree.take() {
             bus.add(fs::device("locule", tree)?)?;
@@ -159,7 +163,16 @@ impl Monitor {
         let ports = Ports::new(config.serial.take().zip(serial));
         let machine = Arc::new(Machine::new(memory, root, ports)?);
         trace.stage("devices");
-        Ok(Monitor { vcpus, _vm: vm, machine, events, handles: Handles { balloon: target, networks }, trace })
+        Ok(Monitor {
+            vcpus,
+            _vm: vm,
+            machine,
+            events,
+            handles: Handles { balloon: target, networks },
+            trace,
+            filter: config.filter,
+            has_tree,
+        })
     }
 
     /// Starts the threads; the guest boots.
@@ -167,11 +180,14 @@ impl Monitor {
         let mut threads = Vec::with_capacity(self.vcpus.len());
         let events = self.events.clone();
         let machine = self.machine.clone();
-        let devices = thread("devices", move || {
+        let filter = |kind| self.filter.then_some(kind);
+        let devices = thread("devices", &self.machine, filter(Kind::Devices), move || {
             if let Err(error) = events.run() {
                 machine.finish(Ending::Failed(error));
             }
         })?;
+        // A tree's file server starts its threads from a processor's, and they would inherit its filter.
+        let processor = filter(Kind::Processor).filter(|_| !self.has_tree);
         let mut running = Running {
             machine: self.machine,
             events: self.events,
@@ -181,7 +197,8 @@ impl Monitor {
         };
         for (id, vcpu) in self.vcpus.into_iter().enumerate() {
             let machine = running.machine.clone();
-            threads.push(thread(&format!("vcpu{id}"), move || machine.run(vcpu))?);
+            threads
+                .push(thread(&format!("vcpu{id}"), &running.machine, processor, move || machine.run(vcpu))?);
         }
         running.threads = threads;
         self.trace.stage("started");
@@ -321,12 +338,23 @@ impl Bus<'_> {
 }
 
 /// A thread that takes no signal.
-fn thread(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+///
+/// It filters its calls itself, before it does anything else; where it cannot, the machine ends.
+fn thread(
+    name: &str,
+    machine: &Arc<Machine>,
+    filter: Option<Kind>,
+    body: impl FnOnce() + Send + 'static,
+) -> Result<JoinHandle<()>> {
     let doing = format!("starting the thread {name}");
+    let machine = machine.clone();
     let start = Builder::new().name(name.to_owned()).stack_size(STACK).spawn(move || {
         // Fails for a wrong argument only, which it has not.
         let _ = sys::block_signals();
-        body();
+        match filter.map_or(Ok(()), filter::enter) {
+            Ok(()) => body(),
+            Err(error) => machine.finish(Ending::Failed(error)),
+        }
     });
     start.doing(doing)
 }

@@ -1,0 +1,72 @@
+#!/bin/bash
+# The monitor boots this machine's own kernel: consoles, ends told apart, the guest's own words for what it runs on,
+# and how often a quiet boot comes back to the monitor.
+. "$(dirname "$0")/../../lib/common.sh"
+
+BOOT=${LOCULE_BOOT:-/usr/local/libexec/locule/boot}
+[ -x "$BOOT" ] || skip_all "there is no $BOOT: build the example boot of locule-vmm"
+[ -e /dev/kvm ] || modprobe kvm_amd || modprobe kvm_intel
+[ -e /dev/kvm ] || skip_all "there is no /dev/kvm"
+
+# A quiet boot with console, balloon and random bytes: writes to their registers, and nothing that waits.
+MOST_EXITS=360
+
+mkdir -p "$WORK/root/bin" "$WORK/root/dev" "$WORK/root/proc" "$WORK/root/sys"
+cp /bin/busybox "$WORK/root/bin/"
+cat >"$WORK/root/init" <<'INIT'
+#!/bin/busybox sh
+b=/bin/busybox
+$b mount -t proc proc /proc; $b mount -t sysfs sys /sys; $b mount -t devtmpfs dev /dev
+echo "WORD cpus=$($b nproc) clock=$($b cat /sys/devices/system/clocksource/clocksource0/current_clocksource)"
+$b dmesg | $b grep -E 'kvm-clock|kvm-guest|Hypervisor detected|Hyper-V|IPI hypercalls|remote TLB|enlightened'
+case "$($b cat /proc/cmdline)" in
+*test=channel*) exec 3<>/dev/vport0p1; echo hello >&3; read -r said <&3; echo "CHANNEL $said" ;;
+*test=reset*) $b reboot -f ;;
+*test=panic*) echo c >/proc/sysrq-trigger ;;
+esac
+$b poweroff -f
+INIT
+chmod +x "$WORK/root/init"
+(cd "$WORK/root" && find . | cpio -o -H newc 2>/dev/null) >"$WORK/initramfs"
+KERNEL=$WORK/vmlinux
+check "the machine's kernel is unpacked" "$BOOT" extract "$(ls /boot/vmlinuz-* | head -1)" "$KERNEL"
+
+# boot WORDS [OPTION VALUE...]: the guest's console, then the end and the exits
+boot() {
+    local words=$1
+    shift
+    timeout -k 5 240 "$BOOT" "$@" --append "quiet $words" --initramfs "$WORK/initramfs" "$KERNEL" 2>&1
+}
+
+said=$(boot "" --vcpus 1)
+like "one processor reaches its first program" "$said" 'WORD cpus=1 clock=kvm-clock'
+like "power-off is told" "$said" 'ending: PowerOff'
+exits=$(sed -n 's/^exits: \([0-9]*\).*/\1/p' <<<"$said")
+above "exits are counted" "$exits" 1
+above "a quiet boot has less than $MOST_EXITS exits, here $exits" "$MOST_EXITS" "${exits:-9999}"
+
+said=$(boot test=channel --vcpus 2 --channel echo)
+like "two processors" "$said" 'WORD cpus=2 clock=kvm-clock'
+like "the channel answers" "$said" 'CHANNEL hello'
+for words in 'eoi\(\) replaced with kvm_guest_apic_eoi_write' 'setup PV IPIs' 'setup pv remote TLB flush' \
+    'setup PV sched yield' 'PV spinlocks enabled' 'Hypervisor detected: KVM'; do
+    like "the guest says: $words" "$said" "$words"
+done
+
+like "a reset is told" "$(boot test=reset)" 'ending: Reset'
+like "a panic is told" "$(boot test=panic)" 'ending: Panic'
+
+said=$(boot "" --identity hyperv --vcpus 2)
+like "Hyper-V: the guest believes it" "$said" 'Hypervisor detected: Microsoft Hyper-V'
+like "Hyper-V: its clock" "$said" 'clock=hyperv_clocksource_tsc_page'
+like "Hyper-V: no word of KVM" "$(grep -c kvm-guest <<<"$said")" '^0$'
+
+said=$(boot "" --identity none)
+like "no identity: it boots" "$said" 'WORD cpus=1'
+like "no identity: no word of a hypervisor" "$(grep -cE 'Hypervisor|kvm-' <<<"$said")" '^0$'
+
+said=$(timeout -k 5 240 "$BOOT" --append quiet --initramfs "$WORK/initramfs" "$(ls /boot/vmlinuz-* | head -1)" 2>&1)
+like "the compressed image boots too" "$said" 'WORD cpus=1'
+refused "too little memory is refused" 'more memory' "$BOOT" --memory 32 "$KERNEL"
+refused "what is no kernel is refused" 'neither an elf file nor a bzimage' "$BOOT" "$WORK/initramfs"
+done_testing

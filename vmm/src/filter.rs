@@ -1,0 +1,267 @@
+//! What each kind of thread may still ask of the kernel; any other call fails with EPERM.
+//!
+//! A filter is inherited by threads that the filtered one starts, and can only become narrower: nothing that
+//! needs more may be started from a virtual processor's or the devices' thread.
+
+use seccompiler::SeccompCmpOp::{Eq, MaskedEq};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
+};
+
+use crate::{Error, Result};
+
+/// A kind of thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A virtual processor: it runs the guest and answers its exits.
+    Processor,
+    /// The devices: queues, sockets, tap devices and disks.
+    Devices,
+    /// The file server: files beneath the descriptors that it has.
+    Files,
+    /// The session: the channel, standard streams, signals, the control socket.
+    Session,
+}
+
+/// What every thread needs: its memory, its locks, its end, and words on standard error.
+const COMMON: &[i64] = &[
+    libc::SYS_read,
+    libc::SYS_write,
+    libc::SYS_close,
+    libc::SYS_munmap,
+    libc::SYS_mremap,
+    libc::SYS_madvise,
+    libc::SYS_brk,
+    libc::SYS_futex,
+    libc::SYS_getrandom,
+    libc::SYS_clock_gettime,
+    libc::SYS_getpid,
+    libc::SYS_gettid,
+    libc::SYS_tgkill,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_sigaltstack,
+    libc::SYS_restart_syscall,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+];
+
+const PROCESSOR: &[i64] = &[libc::SYS_epoll_ctl, libc::SYS_fcntl];
+
+const DEVICES: &[i64] = &[
+    libc::SYS_readv,
+    libc::SYS_writev,
+    libc::SYS_preadv,
+    libc::SYS_pwritev,
+    libc::SYS_fdatasync,
+    libc::SYS_fcntl,
+    libc::SYS_epoll_wait,
+    libc::SYS_epoll_pwait,
+    libc::SYS_epoll_ctl,
+    libc::SYS_poll,
+    libc::SYS_ppoll,
+    libc::SYS_sendto,
+    libc::SYS_sendmsg,
+    libc::SYS_recvfrom,
+    libc::SYS_recvmsg,
+    libc::SYS_accept4,
+    libc::SYS_shutdown,
+];
+
+const FILES: &[i64] = &[
+    libc::SYS_readv,
+    libc::SYS_writev,
+    libc::SYS_preadv,
+    libc::SYS_pwritev,
+    libc::SYS_preadv2,
+    libc::SYS_pwritev2,
+    libc::SYS_pread64,
+    libc::SYS_pwrite64,
+    libc::SYS_lseek,
+    libc::SYS_openat,
+    libc::SYS_openat2,
+    libc::SYS_fstat,
+    libc::SYS_newfstatat,
+    libc::SYS_statx,
+    libc::SYS_fstatfs,
+    libc::SYS_readlinkat,
+    libc::SYS_getdents64,
+    libc::SYS_mkdirat,
+    libc::SYS_mknodat,
+    libc::SYS_unlinkat,
+    libc::SYS_symlinkat,
+    libc::SYS_linkat,
+    libc::SYS_renameat,
+    libc::SYS_renameat2,
+    libc::SYS_fchmod,
+    libc::SYS_fchmodat,
+    libc::SYS_fchmodat2,
+    libc::SYS_fchown,
+    libc::SYS_fchownat,
+    libc::SYS_utimensat,
+    libc::SYS_ftruncate,
+    libc::SYS_fallocate,
+    libc::SYS_copy_file_range,
+    libc::SYS_fsync,
+    libc::SYS_fdatasync,
+    libc::SYS_syncfs,
+    libc::SYS_flock,
+    libc::SYS_fcntl,
+    libc::SYS_fgetxattr,
+    libc::SYS_fsetxattr,
+    libc::SYS_flistxattr,
+    libc::SYS_fremovexattr,
+    libc::SYS_getxattr,
+    libc::SYS_setxattr,
+    libc::SYS_listxattr,
+    libc::SYS_removexattr,
+    libc::SYS_setresuid,
+    libc::SYS_setresgid,
+    libc::SYS_setfsuid,
+    libc::SYS_setfsgid,
+    libc::SYS_setgroups,
+    libc::SYS_capset,
+    libc::SYS_capget,
+    libc::SYS_umask,
+    libc::SYS_unshare,
+    libc::SYS_fchdir,
+    libc::SYS_dup,
+    libc::SYS_dup3,
+    libc::SYS_poll,
+    libc::SYS_ppoll,
+    libc::SYS_epoll_wait,
+    libc::SYS_epoll_pwait,
+    libc::SYS_epoll_ctl,
+];
+
+const SESSION: &[i64] = &[
+    libc::SYS_readv,
+    libc::SYS_writev,
+    libc::SYS_fcntl,
+    libc::SYS_epoll_create1,
+    libc::SYS_epoll_wait,
+    libc::SYS_epoll_pwait,
+    libc::SYS_epoll_ctl,
+    libc::SYS_poll,
+    libc::SYS_ppoll,
+    libc::SYS_eventfd2,
+    libc::SYS_sendto,
+    libc::SYS_sendmsg,
+    libc::SYS_recvfrom,
+    libc::SYS_recvmsg,
+    libc::SYS_accept4,
+    libc::SYS_getsockopt,
+    libc::SYS_shutdown,
+    libc::SYS_timerfd_create,
+    libc::SYS_timerfd_settime,
+    libc::SYS_fstat,
+    libc::SYS_statx,
+    libc::SYS_openat,
+    libc::SYS_lseek,
+    libc::SYS_pread64,
+    libc::SYS_unlinkat,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigtimedwait,
+    libc::SYS_signalfd4,
+    libc::SYS_kill,
+    libc::SYS_wait4,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_ioctl,
+];
+
+// KVM's calls that a processor makes while the guest runs.
+const KVM_RUN: u64 = 0xae80;
+const KVM_SET_GSI_ROUTING: u64 = 0x4008_ae6a;
+const KVM_IRQFD: u64 = 0x4020_ae76;
+const KVM_IOEVENTFD: u64 = 0x4040_ae79;
+
+/// The `ioctl` requests of a thread, where they are a fixed few.
+fn requests(kind: Kind) -> &'static [u64] {
+    match kind {
+        Kind::Processor => &[KVM_RUN, KVM_SET_GSI_ROUTING, KVM_IRQFD, KVM_IOEVENTFD],
+        Kind::Devices => &[libc::TUNSETVNETHDRSZ, libc::TUNSETOFFLOAD],
+        Kind::Files | Kind::Session => &[],
+    }
+}
+
+fn calls(kind: Kind) -> &'static [i64] {
+    match kind {
+        Kind::Processor => PROCESSOR,
+        Kind::Devices => DEVICES,
+        Kind::Files => FILES,
+        Kind::Session => SESSION,
+    }
+}
+
+/// The filter of a kind of thread.
+pub fn program(kind: Kind) -> Result<BpfProgram> {
+    let wrong = |error: &dyn std::fmt::Display| {
+        Error::refused(format!("making the system call filter of {kind:?} threads"), error.to_string())
+    };
+    let mut rules: std::collections::BTreeMap<i64, Vec<SeccompRule>> =
+        COMMON.iter().chain(calls(kind)).map(|call| (*call, Vec::new())).collect();
+    let mut only = |call: i64, conditions: Vec<SeccompCondition>| {
+        SeccompRule::new(conditions)
+            .map(|rule| rules.entry(call).or_default().push(rule))
+            .map_err(|error| wrong(&error))
+    };
+    let condition = |argument, length, operator, value| {
+        SeccompCondition::new(argument, length, operator, value).map_err(|error| wrong(&error))
+    };
+    // Memory, but none that can be executed.
+    for call in [libc::SYS_mmap, libc::SYS_mprotect] {
+        let executable = MaskedEq(libc::PROT_EXEC as u64);
+        only(call, vec![condition(2, SeccompCmpArgLen::Dword, executable, 0)?])?;
+    }
+    for request in requests(kind) {
+        only(libc::SYS_ioctl, vec![condition(1, SeccompCmpArgLen::Dword, Eq, *request)?])?;
+    }
+    let architecture = TargetArch::try_from(std::env::consts::ARCH).map_err(|error| wrong(&error))?;
+    SeccompFilter::new(rules, SeccompAction::Errno(libc::EPERM as u32), SeccompAction::Allow, architecture)
+        .and_then(BpfProgram::try_from)
+        .map_err(|error| wrong(&error))
+}
+
+/// Narrows the calling thread, and those that it starts, for good.
+pub fn enter(kind: Kind) -> Result<()> {
+    seccompiler::apply_filter(&program(kind)?).map_err(|error| {
+        Error::refused(format!("filtering the calls of a {kind:?} thread"), error.to_string())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_filter_refuses_what_is_not_in_it() {
+        for kind in [Kind::Processor, Kind::Devices, Kind::Files, Kind::Session] {
+            let refused = std::thread::spawn(move || {
+                enter(kind).unwrap();
+                // Allowed in all of them, then in none.
+                nix::unistd::gettid();
+                nix::unistd::chdir("/").unwrap_err()
+            });
+            assert_eq!(refused.join().unwrap(), nix::errno::Errno::EPERM, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn no_thread_gets_memory_that_can_be_executed() {
+        use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
+        let length = std::num::NonZeroUsize::new(4096).unwrap();
+        let map = move |protection| {
+            #[allow(unsafe_code)]
+            // SAFETY: a new mapping, wherever there is room.
+            unsafe { mmap_anonymous(None, length, protection, MapFlags::MAP_PRIVATE) }.map(|_| ())
+        };
+        let seen = std::thread::spawn(move || {
+            enter(Kind::Devices).unwrap();
+            (
+                map(ProtFlags::PROT_READ | ProtFlags::PROT_WRITE),
+                map(ProtFlags::PROT_READ | ProtFlags::PROT_EXEC),
+            )
+        });
+        assert_eq!(seen.join().unwrap(), (Ok(()), Err(nix::errno::Errno::EPERM)));
+    }
+}
