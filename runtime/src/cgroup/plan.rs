@@ -147,7 +147,23 @@ pub fn plan(resources: &Resources, purpose: Purpose) -> Result<Limits> {
     for (file, text) in &resources.unified {
         plan_unified(file, text, &mut limits)?;
     }
+    leave_out_idle_weight(&mut limits);
     Ok(limits)
+}
+
+/// The kernel refuses a weight where cpu.idle is 1: idleness comes first, as for runc.
+fn leave_out_idle_weight(limits: &mut Limits) {
+    let idle = limits.writes.iter().rfind(|write| write.file == "cpu.idle");
+    if idle.is_none_or(|write| write.text() != Some("1")) {
+        return;
+    }
+    let before = limits.writes.len();
+    limits.writes.retain(|write| write.file != "cpu.weight");
+    if limits.writes.len() < before {
+        limits
+            .warnings
+            .push("unable to apply both a weight and cpu.idle 1: cpu.weight is left out".to_owned());
+    }
 }
 
 fn plan_memory(memory: &Memory, limits: &mut Limits) -> Result<()> {
@@ -205,22 +221,14 @@ fn plan_memory(memory: &Memory, limits: &mut Limits) -> Result<()> {
 }
 
 fn plan_cpu(cpu: &Cpu, purpose: Purpose, limits: &mut Limits) -> Result<()> {
-    let idle = match cpu.idle {
-        None => false,
-        Some(value @ (0 | 1)) => {
-            // cpu.weight is refused while cpu.idle is 1: idle comes first.
-            limits.writes.push(Write::new("cpu.idle", value));
-            value == 1
-        }
-        Some(other) => return Err(out_of_range("cpu.idle", other, "0 or 1")),
-    };
-    match cpu.shares.filter(|shares| *shares != 0) {
-        Some(_) if idle => {
-            let text = "unable to apply both resources.cpu.shares and cpu.idle 1: shares are left out";
-            limits.warnings.push(text.to_owned());
-        }
-        Some(shares) => limits.writes.push(Write::new("cpu.weight", weight_of_shares(shares))),
+    match cpu.idle {
         None => {}
+        // cpu.weight is refused while cpu.idle is 1: idle comes first.
+        Some(value @ (0 | 1)) => limits.writes.push(Write::new("cpu.idle", value)),
+        Some(other) => return Err(out_of_range("cpu.idle", other, "0 or 1")),
+    }
+    if let Some(shares) = cpu.shares.filter(|shares| *shares != 0) {
+        limits.writes.push(Write::new("cpu.weight", weight_of_shares(shares)));
     }
 
     let quota = cpu.quota.filter(|quota| *quota != 0);
@@ -411,6 +419,7 @@ mod tests {
     #[test]
     fn idle_comes_before_weight_and_replaces_it() {
         assert_eq!(created(r#"{"cpu":{"idle":0,"shares":1024}}"#), ["cpu.idle=0", "cpu.weight=100"]);
+        assert_eq!(created(r#"{"unified":{"cpu.idle":"1","cpu.weight":"8"}}"#), ["cpu.idle=1"]);
         let resources = serde_json::from_str(r#"{"cpu":{"idle":1,"shares":1024}}"#).unwrap();
         let limits = plan(&resources, Purpose::Create).unwrap();
         assert_eq!(limits.writes.len(), 1);
