@@ -26,7 +26,7 @@ payload() { echo "/sys/fs/cgroup$(systemctl show --value --property ControlGroup
 answers() { busybox wget -q -T 5 -O - http://127.0.0.1:8080/ | grep -q served; }
 
 if [ "$BOOTS" = 0 ]; then
-    package=$(cd /locule && tools/deb /usr/local/bin/locule 2>&1 | tail -n 1)
+    package=$(cd /locule && DEB_COMPRESSION=none tools/deb /usr/local/bin/locule 2>&1 | tail -n 1)
     # Nothing but the package may serve.
     mv /usr/local/bin/locule $aside
     hash -r
