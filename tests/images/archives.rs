@@ -114,6 +114,30 @@ fn a_tarball_is_a_root_file_system() {
     assert_same_tree(&tree, &layer);
 }
 
+/// What has an init boots; a link that leads out of the tree is none, whatever the host has there.
+#[test]
+fn a_tree_with_an_init_boots() {
+    let lane = Lane::new();
+    let command = |name: &str| lane.json(&["inspect", name])["config"]["config"]["Cmd"][0].clone();
+    let tree = lane.tree("tree");
+    let link = |to: &str, name: &str| std::os::unix::fs::symlink(to, tree.join(name)).unwrap();
+    lane.ok(&["import", tree.to_str().unwrap(), "plain:1"]);
+    assert_eq!(command("plain:1"), "/bin/sh");
+    fs::create_dir_all(tree.join("usr/sbin")).unwrap();
+    link("/usr/sbin", "sbin");
+    link("/bin/sleep", "usr/sbin/init");
+    lane.ok(&["import", tree.to_str().unwrap(), "dangling:1"]);
+    assert_eq!(command("dangling:1"), "/bin/sh");
+    fs::remove_file(tree.join("usr/sbin/init")).unwrap();
+    link("/bin/busybox", "usr/sbin/init");
+    lane.ok(&["import", tree.to_str().unwrap(), "system:1"]);
+    assert_eq!(command("system:1"), "/sbin/init");
+    let tarball = lane.text("system.tar");
+    tool("tar", &["-C", tree.to_str().unwrap(), "-cf", &tarball, "."]);
+    lane.ok(&["import", &tarball, "packed:1"]);
+    assert_eq!(command("packed:1"), "/sbin/init");
+}
+
 #[test]
 fn damaged_and_hostile_archives_leave_the_store_as_it_was() {
     let lane = Lane::new();

@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
+use nix::fcntl::OFlag;
+
 use super::{Import, rewind};
 use crate::compress::Compression;
 use crate::digest::{Digest, Hasher, Hashing};
@@ -11,6 +13,10 @@ use crate::error::{Context, Result};
 use crate::manifest::{Config, Descriptor, History, Manifest, RootFs, Run, media};
 use crate::pack::{Form, pack};
 use crate::store::{Record, Store};
+use crate::sys::fs::{IN_ROOT, openat2};
+
+/// The program that boots a system, for every distribution.
+const INIT: &str = "/sbin/init";
 
 /// Imports a tarball as an image of one layer; its bytes stay as they are.
 pub fn tarball(import: &Import<'_>, store: &Store, mut file: File, stem: &str) -> Result<Vec<Record>> {
@@ -52,6 +58,17 @@ pub(crate) fn layer(
     Ok((store.describe(&digest, compression.layer())?, diff_id))
 }
 
+/// Whether the layer is a system that boots. Links in it lead to what is in it, not to the host's own init.
+fn has_init(store: &Store, diff_id: &Digest) -> Result<bool> {
+    for layer in store.layers(std::slice::from_ref(diff_id))? {
+        let root = File::open(&layer).doing(|| format!("opening {}", layer.display()))?;
+        if openat2(root.as_fd(), INIT.as_bytes(), OFlag::O_PATH, 0, IN_ROOT).is_ok() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 fn name(
     import: &Import<'_>,
     store: &Store,
@@ -60,10 +77,7 @@ fn name(
     stem: &str,
     by: &str,
 ) -> Result<Vec<Record>> {
-    // A system boots; its links are not followed, as they are the archive's.
-    let layers = store.layers(std::slice::from_ref(&diff_id))?;
-    let has = |path: &str| layers.iter().any(|layer| layer.join(path).symlink_metadata().is_ok());
-    let program = if has("usr/sbin/init") || has("sbin/init") { "/sbin/init" } else { "/bin/sh" };
+    let program = if has_init(store, &diff_id)? { INIT } else { "/bin/sh" };
     let config = Config {
         created: Some(crate::time::now()),
         platform: import.platform.clone(),

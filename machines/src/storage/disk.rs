@@ -210,8 +210,13 @@ impl Disk {
                 drop(live);
                 match self.live()? {
                     None => grow_closed(&self.path),
-                    Some(_) => Err(Error::sys(Errno::EPERM, doing()))
-                        .map_err(|err| err.hint("stop the machine first: here only a closed disk can grow")),
+                    Some(live) => {
+                        // The file system is what it was, and so is its device again.
+                        file.set_len(now).doing(doing)?;
+                        live.device.reread_size().doing(doing)?;
+                        Err(Error::sys(Errno::EPERM, doing())
+                            .hint("stop the machine first: here only a closed disk can grow"))
+                    }
                 }
             }
             Err(errno) => Err(errno).doing(doing),

@@ -116,6 +116,7 @@ fn a_disk_grows_in_use_and_gives_back_what_is_removed() {
         Ok(()) => {}
         Err(err) => {
             assert!(err.to_string().contains("stop the machine first"), "{err}");
+            assert_eq!(fs::metadata(&file).unwrap().len(), 128 << 20);
             storage.unmount(&root.place).unwrap();
             storage.resize(Size(300 << 20)).unwrap();
             storage.mount(&root.place, Some(MAP)).unwrap();

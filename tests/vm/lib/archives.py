@@ -11,12 +11,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-# name -> words of `locule image build`, or a script beside this file that writes a root file system's tarball to its
-# first argument, of packages from the mirror in its second
-RECIPES = {
-    "debian-13": ["--slim", "debian:13"],
-    "debian-13-openrc": "openrc.sh",
-}
+# name -> words of `locule image build`
+RECIPES = {"debian-13": ["--slim", "debian:13"]}
 
 
 def needed(path):
@@ -25,14 +21,9 @@ def needed(path):
     return found[1].split() if found else []
 
 
-HERE = Path(__file__).parent
-
-
 def place(name, cache):
     """Where the archive is kept: another recipe is another file."""
-    recipe = RECIPES[name]
-    text = repr(recipe).encode() if isinstance(recipe, list) else (HERE / recipe).read_bytes()
-    return cache / f"{name}-{hashlib.sha256(text).hexdigest()[:16]}.tar"
+    return cache / f"{name}-{hashlib.sha256(repr(RECIPES[name]).encode()).hexdigest()[:16]}.tar"
 
 
 def is_there(name, cache):
@@ -54,11 +45,7 @@ def archive(name, cache, program, mirror):
         tag = "localhost/" + name.replace("debian-13", "debian:13", 1)
         with open(f"{final}.log", "w") as log:
             told = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log, "check": True, "env": environment}
-            if isinstance(recipe, list):
-                subprocess.run([*image, "build", "--mirror", mirror(), "--name", tag, *recipe], timeout=1800, **told)
-            else:
-                subprocess.run([HERE / recipe, f"{work}/root.tar", mirror()], timeout=1800, **told)
-                subprocess.run([*image, "import", f"{work}/root.tar", tag], timeout=600, **told)
+            subprocess.run([*image, "build", "--mirror", mirror(), "--name", tag, *recipe], timeout=1800, **told)
             part = f"{work}/image.tar"
             subprocess.run([*image, "save", "--format", "oci", "--output", part, tag], timeout=600, **told)
         shutil.move(part, final)

@@ -26,7 +26,7 @@ payload() { echo "/sys/fs/cgroup$(systemctl show --value --property ControlGroup
 answers() { busybox wget -q -T 5 -O - http://127.0.0.1:8080/ | grep -q served; }
 
 if [ "$BOOTS" = 0 ]; then
-    package=$(cd /locule && tools/deb /usr/local/bin/locule 2>&1 | tail -n 1)
+    package=$(cd /locule && DEB_COMPRESSION=none tools/deb /usr/local/bin/locule 2>&1 | tail -n 1)
     # Nothing but the package may serve.
     mv /usr/local/bin/locule $aside
     hash -r
@@ -37,9 +37,16 @@ if [ "$BOOTS" = 0 ]; then
     like "it is Debian 13" "$(inside cat /etc/os-release)" 'VERSION_ID="13"'
     is "systemctl is-active" "$(systemctl is-active "$UNIT")" active
     is "systemctl is-enabled" "$(systemctl is-enabled "$UNIT")" enabled
-    inside sh -c 'cat >/etc/systemd/system/www.service <<END
+    inside sh -c 'cat >/usr/local/bin/www <<"END"
+#!/usr/bin/perl
+use IO::Socket::INET;
+$s = IO::Socket::INET->new(LocalPort => 80, Listen => 9, ReuseAddr => 1) or die;
+while ($c = $s->accept) { $_ = <$c>; print $c "HTTP/1.0 200 OK\r\n\r\nserved\n"; close $c }
+END
+chmod +x /usr/local/bin/www
+cat >/etc/systemd/system/www.service <<"END"
 [Service]
-ExecStart=/usr/bin/perl -MIO::Socket::INET -e "\$s = IO::Socket::INET->new(LocalPort => 80, Listen => 9, ReuseAddr => 1) or die; while (\$c = \$s->accept) { \$_ = <\$c>; print \$c qq(HTTP/1.0 200 OK\r\n\r\nserved\n); close \$c }"
+ExecStart=/usr/local/bin/www
 [Install]
 WantedBy=multi-user.target
 END

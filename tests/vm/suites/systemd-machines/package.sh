@@ -27,7 +27,7 @@ answers() { busybox wget -q -T 5 -O - http://127.0.0.1:8080/ | grep -q served; }
 in_web1() { $LOCULE exec web1 "$@"; }
 
 if [ "$BOOTS" = 0 ]; then
-    package=$(cd /locule && tools/deb /usr/local/bin/locule 2>&1 | tail -n 1)
+    package=$(cd /locule && DEB_COMPRESSION=none tools/deb /usr/local/bin/locule 2>&1 | tail -n 1)
     like "the package is built" "$package" '^target/deb/locule_.*\.deb$'
     mv /usr/local/bin/locule $aside
     hash -r
