@@ -89,9 +89,9 @@ done_testing() {
     echo "1..$CHECKS"
 }
 
-# eventually COMMAND...: true as soon as the command is, false after a minute
+# eventually COMMAND...: true as soon as the command is, false after a minute, or $PATIENCE seconds
 eventually() {
-    local until=$((SECONDS + 60))
+    local until=$((SECONDS + ${PATIENCE:-60}))
     until "$@" >/dev/null 2>&1; do
         [ $SECONDS -lt $until ] || return 1
         sleep 0.2
