@@ -52,6 +52,7 @@ test-bats: release need-test ## runc's own integration tests, natively, and a pa
 vm-suites := $(filter-out engines-user,$(notdir $(wildcard tests/vm/suites/*)))
 
 test-vm: release need-test ## Suites in a Debian machine under QEMU, with KVM where it works
+	$(CARGO) build --release -p locule-vmm --example boot
 	@echo '== virtual machine'
 	LOCULE_BIN=$(binary) tests/vm/vm run --end --jobs 2 $(vm-suites)
 
