@@ -41,22 +41,23 @@ test-conformance: release need-test ## OCI runtime-tools' validation, built from
 	@echo '== conformance'
 	tests/conformance/run $(binary)
 
-# In the virtual machine only what needs its controllers; `tests/bats/run vm` and `run systemd` run everything.
-bats-vm := cgroups.bats
-
-test-bats: release need-test ## runc's own integration tests, natively, and a part of them in the virtual machine
+# In the virtual machine (`tests/bats/run vm`, `run systemd`) they take an hour: their lists are kept, `test-vm-long` runs them.
+test-bats: release need-test ## runc's own integration tests, natively
 	@echo "== runc's own tests"
 	tests/bats/run native
-	LOCULE_BIN=$(binary) tests/bats/run systemd $(bats-vm); status=$$?; tests/vm/vm stop; exit $$status
 
-vm-suites := $(filter-out engines-user,$(notdir $(wildcard tests/vm/suites/*)))
+vm-long := engines-user long
+vm-suites := $(filter-out $(vm-long),$(notdir $(wildcard tests/vm/suites/*)))
 
 test-vm: release need-test ## Suites in a Debian machine under QEMU, with KVM where it works
 	@echo '== virtual machine'
+	$(CARGO) build -p locule-vmm --example boot
+	install -D target/$(target)/debug/examples/boot $(dir $(binary))examples/boot
 	LOCULE_BIN=$(binary) tests/vm/vm run --end --jobs 2 $(vm-suites)
 
-test-vm-long: release need-test ## The suites of the ordinary user under engines, which test-vm leaves out for their time
-	LOCULE_BIN=$(binary) tests/vm/vm run --end engines-user
+test-vm-long: release need-test ## The suites that test-vm leaves out for their time: users under engines, more of VM containers
+	LOCULE_BIN=$(binary) tests/vm/vm run --end $(vm-long)
+	tests/bats/run systemd; tests/vm/vm stop
 
 fuzz: need-fuzz ## Run every fuzz target for FUZZ_SECONDS (10); fuzz/README.md lists them
 	@echo '== fuzz targets'

@@ -14,6 +14,7 @@ use locule_runtime::error::{Context, Result};
 use locule_runtime::isolation::{Stage, Starter};
 use locule_runtime::sys::process;
 use locule_runtime::{Error, Kind};
+use locule_vmm::filter::{self, Kind as Thread};
 use locule_vmm::fs::{Access, Cache, Tree};
 use locule_vmm::session::{Session, Status, Woke};
 use locule_vmm::{Config, Ending, Monitor, Running, net};
@@ -106,6 +107,8 @@ impl Machine {
                 process::dup_to(&null, number).doing(doing)?;
             }
         }
+        // This thread is the session from here on.
+        filter::enter(Thread::Session).map_err(lift)?;
         Ok(Machine { running, session, interfaces: options.interfaces, stderr: machine_stderr })
     }
 

@@ -10,6 +10,8 @@ use seccompiler::{
 
 use crate::{Error, Result};
 
+type Rules = std::collections::BTreeMap<i64, Vec<SeccompRule>>;
+
 /// A kind of thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -46,7 +48,7 @@ const COMMON: &[i64] = &[
     libc::SYS_exit_group,
 ];
 
-const PROCESSOR: &[i64] = &[libc::SYS_epoll_ctl, libc::SYS_fcntl];
+const PROCESSOR: &[i64] = &[libc::SYS_epoll_ctl, libc::SYS_eventfd2, libc::SYS_fcntl];
 
 const DEVICES: &[i64] = &[
     libc::SYS_readv,
@@ -120,10 +122,11 @@ const FILES: &[i64] = &[
     libc::SYS_setfsuid,
     libc::SYS_setfsgid,
     libc::SYS_setgroups,
+    libc::SYS_geteuid,
+    libc::SYS_getegid,
     libc::SYS_capset,
     libc::SYS_capget,
     libc::SYS_umask,
-    libc::SYS_unshare,
     libc::SYS_fchdir,
     libc::SYS_dup,
     libc::SYS_dup3,
@@ -137,36 +140,39 @@ const FILES: &[i64] = &[
 const SESSION: &[i64] = &[
     libc::SYS_readv,
     libc::SYS_writev,
+    libc::SYS_preadv2,
+    libc::SYS_pwritev2,
+    libc::SYS_lseek,
     libc::SYS_fcntl,
-    libc::SYS_epoll_create1,
-    libc::SYS_epoll_wait,
-    libc::SYS_epoll_pwait,
-    libc::SYS_epoll_ctl,
     libc::SYS_poll,
     libc::SYS_ppoll,
-    libc::SYS_eventfd2,
     libc::SYS_sendto,
     libc::SYS_sendmsg,
     libc::SYS_recvfrom,
     libc::SYS_recvmsg,
     libc::SYS_accept4,
     libc::SYS_getsockopt,
-    libc::SYS_shutdown,
-    libc::SYS_timerfd_create,
-    libc::SYS_timerfd_settime,
     libc::SYS_fstat,
+    libc::SYS_newfstatat,
     libc::SYS_statx,
-    libc::SYS_openat,
-    libc::SYS_lseek,
-    libc::SYS_pread64,
-    libc::SYS_unlinkat,
+    libc::SYS_openat2,
+    libc::SYS_geteuid,
     libc::SYS_rt_sigaction,
-    libc::SYS_rt_sigtimedwait,
-    libc::SYS_signalfd4,
     libc::SYS_kill,
-    libc::SYS_wait4,
+    libc::SYS_rt_sigqueueinfo,
+    libc::SYS_nanosleep,
     libc::SYS_clock_nanosleep,
-    libc::SYS_ioctl,
+    libc::SYS_epoll_ctl,
+];
+
+/// What starting a thread takes, beside a `clone` for one.
+const THREADS: &[i64] = &[
+    // Refused by `no_clone3` in a way that makes the C library take `clone`, whose flags a filter can see.
+    libc::SYS_clone3,
+    libc::SYS_set_robust_list,
+    libc::SYS_rseq,
+    libc::SYS_sched_getaffinity,
+    libc::SYS_sched_yield,
 ];
 
 // KVM's calls that a processor makes while the guest runs.
@@ -175,13 +181,28 @@ const KVM_SET_GSI_ROUTING: u64 = 0x4008_ae6a;
 const KVM_IRQFD: u64 = 0x4020_ae76;
 const KVM_IOEVENTFD: u64 = 0x4040_ae79;
 
-/// The `ioctl` requests of a thread, where they are a fixed few.
+/// The `ioctl` requests of a thread.
 fn requests(kind: Kind) -> &'static [u64] {
     match kind {
         Kind::Processor => &[KVM_RUN, KVM_SET_GSI_ROUTING, KVM_IRQFD, KVM_IOEVENTFD],
         Kind::Devices => &[libc::TUNSETVNETHDRSZ, libc::TUNSETOFFLOAD],
-        Kind::Files | Kind::Session => &[],
+        Kind::Files => &[],
+        // Terminals, and the devices at their end.
+        Kind::Session => &[libc::TCGETS, libc::TIOCGWINSZ, KVM_SET_GSI_ROUTING, KVM_IRQFD, KVM_IOEVENTFD],
     }
+}
+
+/// The `prctl` requests of a thread.
+fn options(kind: Kind) -> &'static [i32] {
+    match kind {
+        Kind::Files => &[libc::PR_SET_NAME, libc::PR_GET_SECUREBITS, libc::PR_SET_SECUREBITS],
+        Kind::Session => &[libc::PR_SET_NAME, libc::PR_SET_DUMPABLE, libc::PR_SET_PDEATHSIG],
+        Kind::Processor | Kind::Devices => &[],
+    }
+}
+
+fn starts_threads(kind: Kind) -> bool {
+    matches!(kind, Kind::Files | Kind::Session)
 }
 
 fn calls(kind: Kind) -> &'static [i64] {
@@ -198,8 +219,9 @@ pub fn program(kind: Kind) -> Result<BpfProgram> {
     let wrong = |error: &dyn std::fmt::Display| {
         Error::refused(format!("making the system call filter of {kind:?} threads"), error.to_string())
     };
-    let mut rules: std::collections::BTreeMap<i64, Vec<SeccompRule>> =
-        COMMON.iter().chain(calls(kind)).map(|call| (*call, Vec::new())).collect();
+    let threads = if starts_threads(kind) { THREADS } else { &[] };
+    let mut rules: Rules =
+        COMMON.iter().chain(calls(kind)).chain(threads).map(|call| (*call, Vec::new())).collect();
     let mut only = |call: i64, conditions: Vec<SeccompCondition>| {
         SeccompRule::new(conditions)
             .map(|rule| rules.entry(call).or_default().push(rule))
@@ -216,17 +238,47 @@ pub fn program(kind: Kind) -> Result<BpfProgram> {
     for request in requests(kind) {
         only(libc::SYS_ioctl, vec![condition(1, SeccompCmpArgLen::Dword, Eq, *request)?])?;
     }
-    let architecture = TargetArch::try_from(std::env::consts::ARCH).map_err(|error| wrong(&error))?;
-    SeccompFilter::new(rules, SeccompAction::Errno(libc::EPERM as u32), SeccompAction::Allow, architecture)
-        .and_then(BpfProgram::try_from)
+    for option in options(kind) {
+        only(libc::SYS_prctl, vec![condition(0, SeccompCmpArgLen::Dword, Eq, *option as u64)?])?;
+    }
+    if starts_threads(kind) {
+        let thread = libc::CLONE_THREAD as u64;
+        only(libc::SYS_clone, vec![condition(0, SeccompCmpArgLen::Qword, MaskedEq(thread), thread)?])?;
+    }
+    if kind == Kind::Files {
+        // A working directory and a mask of its own, and no other namespace.
+        only(libc::SYS_unshare, vec![condition(0, SeccompCmpArgLen::Qword, Eq, libc::CLONE_FS as u64)?])?;
+    }
+    compile(rules, SeccompAction::Errno(libc::EPERM as u32), SeccompAction::Allow)
         .map_err(|error| wrong(&error))
+}
+
+/// Makes `clone3` a call that this kernel seems not to have.
+fn no_clone3() -> std::result::Result<BpfProgram, seccompiler::BackendError> {
+    let rules = [(libc::SYS_clone3, Vec::new())].into();
+    compile(rules, SeccompAction::Allow, SeccompAction::Errno(libc::ENOSYS as u32))
+}
+
+fn compile(
+    rules: Rules,
+    other: SeccompAction,
+    listed: SeccompAction,
+) -> std::result::Result<BpfProgram, seccompiler::BackendError> {
+    let architecture = TargetArch::try_from(std::env::consts::ARCH)?;
+    SeccompFilter::new(rules, other, listed, architecture).and_then(BpfProgram::try_from)
 }
 
 /// Narrows the calling thread, and those that it starts, for good.
 pub fn enter(kind: Kind) -> Result<()> {
-    seccompiler::apply_filter(&program(kind)?).map_err(|error| {
+    let refused = |error: &dyn std::fmt::Display| {
         Error::refused(format!("filtering the calls of a {kind:?} thread"), error.to_string())
-    })
+    };
+    let program = program(kind)?;
+    if starts_threads(kind) {
+        let first = no_clone3().map_err(|error| refused(&error))?;
+        seccompiler::apply_filter(&first).map_err(|error| refused(&error))?;
+    }
+    seccompiler::apply_filter(&program).map_err(|error| refused(&error))
 }
 
 #[cfg(test)]

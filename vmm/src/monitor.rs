@@ -14,6 +14,7 @@ use crate::memory::Memory;
 use crate::pci::message::Routes;
 use crate::pci::root::Root;
 use crate::ports::Ports;
+use crate::starter::{self, Starter};
 use crate::sys::{self, Event, Slot};
 use crate::trace::Trace;
 use crate::vcpu::Machine;
@@ -88,7 +89,7 @@ pub struct Monitor {
     handles: Handles,
     trace: Trace,
     filter: bool,
-    has_tree: bool,
+    starter: Option<starter::Service>,
 }
 
 /// What the devices are set by.
@@ -132,10 +133,12 @@ impl Monitor {
             events: &events,
             root: Root::new()?,
         };
-        let has_tree = config.tree.is_some();
+        let mut starter = None;
         bus.add(Box::new(Console::new(config.console.take(), config.channel.take())?))?;
         if let Some(tree) = config.tree.take() {
-            bus.add(fs::device("locule", tree)?)?;
+            let (handle, service) = Starter::new(STACK);
+            starter = Some(service);
+            bus.add(fs::device("locule", tree, handle)?)?;
         }
         let (balloon, target) = Balloon::new()?;
         bus.add(Box::new(balloon))?;
@@ -171,7 +174,7 @@ impl Monitor {
             handles: Handles { balloon: target, networks },
             trace,
             filter: config.filter,
-            has_tree,
+            starter,
         })
     }
 
@@ -186,8 +189,10 @@ impl Monitor {
                 machine.finish(Ending::Failed(error));
             }
         })?;
-        // A tree's file server starts its threads from a processor's, and they would inherit its filter.
-        let processor = filter(Kind::Processor).filter(|_| !self.has_tree);
+        if let Some(starter) = self.starter {
+            // It ends with the file server, which it cannot be waited for by.
+            thread("fs", &self.machine, filter(Kind::Files), move || starter.run())?;
+        }
         let mut running = Running {
             machine: self.machine,
             events: self.events,
@@ -197,8 +202,12 @@ impl Monitor {
         };
         for (id, vcpu) in self.vcpus.into_iter().enumerate() {
             let machine = running.machine.clone();
-            threads
-                .push(thread(&format!("vcpu{id}"), &running.machine, processor, move || machine.run(vcpu))?);
+            threads.push(thread(
+                &format!("vcpu{id}"),
+                &running.machine,
+                filter(Kind::Processor),
+                move || machine.run(vcpu),
+            )?);
         }
         running.threads = threads;
         self.trace.stage("started");
@@ -352,7 +361,10 @@ fn thread(
         // Fails for a wrong argument only, which it has not.
         let _ = sys::block_signals();
         match filter.map_or(Ok(()), filter::enter) {
-            Ok(()) => body(),
+            Ok(()) => {
+                drop(machine);
+                body();
+            }
             Err(error) => machine.finish(Ending::Failed(error)),
         }
     });

@@ -87,12 +87,6 @@ impl Starter {
         self.channel.give_up(err)
     }
 
-    /// Takes the last thing away that this process could reach by a path: its procfs.
-    pub fn close_root(&self) -> Result<()> {
-        nix::mount::umount2("/proc", nix::mount::MntFlags::MNT_DETACH)
-            .doing(|| "leaving the monitor's procfs")
-    }
-
     /// Becomes readable when the asker is gone.
     pub fn as_fd(&self) -> BorrowedFd<'_> {
         self.channel.as_fd()

@@ -89,9 +89,10 @@ done_testing() {
     echo "1..$CHECKS"
 }
 
-# eventually COMMAND...: true as soon as the command is, false after three minutes, which is long on a busy machine
+# eventually COMMAND...: true as soon as the command is, false after three minutes, which is long on a busy machine, or
+# $PATIENCE seconds
 eventually() {
-    local until=$((SECONDS + 180))
+    local until=$((SECONDS + ${PATIENCE:-180}))
     until "$@" >/dev/null 2>&1; do
         [ $SECONDS -lt $until ] || return 1
         sleep 0.2

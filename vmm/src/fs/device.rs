@@ -7,7 +7,7 @@ use std::os::fd::AsFd as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{Builder, JoinHandle};
+use std::thread::JoinHandle;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use virtio_queue::{DescriptorChain, QueueT as _};
@@ -17,6 +17,7 @@ use super::server::Server;
 use super::tree::Tree;
 use super::worker::Worker;
 use crate::memory::Memory;
+use crate::starter::Starter;
 use crate::sys::Event;
 use crate::virtio::{Activation, Device, Ring};
 use crate::{Doing as _, Error, Result};
@@ -29,30 +30,29 @@ const INDIRECT: u64 = 1 << 28;
 const EVENT_IDX: u64 = 1 << 29;
 /// How many threads serve one device.
 const THREADS: usize = 2;
-/// Each needs space for a few system calls and no recursion.
-const STACK: usize = 256 * 1024;
 /// Room for a request of 1 MiB in single pages, for guests without indirect descriptors.
 const QUEUES: &[u16] = &[128, 1024];
 /// The name that the guest mounts, filled with NUL, before the count of request queues.
 const TAG: usize = 36;
 
-/// The virtio-fs device that serves `tree` under `tag`.
+/// The virtio-fs device that serves `tree` under `tag`, with threads that `starter` starts.
 ///
 /// # Errors
 /// For a tag that is empty or longer than 36 bytes, and as [`Server::new`].
-pub fn device(tag: &str, tree: Tree) -> Result<Box<dyn Device>> {
+pub fn device(tag: &str, tree: Tree, starter: Starter) -> Result<Box<dyn Device>> {
     if tag.is_empty() || tag.len() > TAG || tag.contains('\0') {
         return Err(Error::refused(format!("sharing the tree {tag:?}"), "a name of 1 to 36 bytes is needed"));
     }
     let mut config = tag.as_bytes().to_vec();
     config.resize(TAG, 0);
     config.extend_from_slice(&1u32.to_le_bytes());
-    Ok(Box::new(FileSystem { config, server: Server::new(tree)?, served: None }))
+    Ok(Box::new(FileSystem { config, server: Server::new(tree)?, starter, served: None }))
 }
 
 struct FileSystem {
     config: Vec<u8>,
     server: Arc<Server>,
+    starter: Starter,
     served: Option<Served>,
 }
 
@@ -102,11 +102,9 @@ impl Device for FileSystem {
         for number in 0..THREADS {
             let (server, memory, rings) = (self.server.clone(), memory.clone(), rings.clone());
             let (stop, tell) = (stop.clone(), tell.clone());
-            let thread = Builder::new()
-                .name(format!("fs{number}"))
-                .stack_size(STACK)
-                .spawn(move || serve(&server, &memory, &rings, &stop, tell))
-                .doing("starting a thread of the file server")?;
+            let thread = self
+                .starter
+                .start(&format!("fs{number}"), move || serve(&server, &memory, &rings, &stop, tell))?;
             served.threads.push(thread);
         }
         drop(tell);

@@ -9,6 +9,7 @@ use locule_channel::document::{Exec, Failure, FailureKind, Processes};
 use locule_channel::{Ending, Frame, MOST_SESSIONS, Scope};
 use locule_runtime::error::{Context, Error, Kind, Result};
 use locule_runtime::isolation::control::{Answer, Ask, Connection, Member};
+use locule_runtime::spec::ConsoleSize;
 use locule_runtime::sys::socket;
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use serde_json::Value;
@@ -125,7 +126,7 @@ impl Session {
     fn ask(&mut self, key: u32, ask: Ask, fds: Vec<OwnedFd>) -> Result<()> {
         let id = self.take_number();
         let wants = match ask {
-            Ask::Exec(process) => {
+            Ask::Exec(mut process) => {
                 let stdio = <[OwnedFd; 3]>::try_from(fds)
                     .map_err(|_| Error::invalid("a process to execute needs three descriptors"))?;
                 if self.processes.len() >= MOST_SESSIONS {
@@ -134,12 +135,15 @@ impl Session {
                         format!("{MOST_SESSIONS} processes are served already"),
                     ));
                 }
-                let terminal = process.terminal;
+                let made = Process::new(id, stdio, process.terminal);
+                // In the document: the program may ask for its terminal's size as soon as it runs.
+                if let Some((rows, columns)) = made.size() {
+                    process.console_size = Some(ConsoleSize { height: rows.into(), width: columns.into() });
+                }
                 let document = serde_json::to_value(process).doing(|| "encoding the process")?;
                 self.link
                     .send(&Frame::Exec { session: id, exec: Exec { process: document, cgroup: None } })?;
-                self.processes.insert(id, Process::new(id, stdio, terminal));
-                self.tell_size(id);
+                self.processes.insert(id, made);
                 Wants::Process(id)
             }
             Ask::Processes => {

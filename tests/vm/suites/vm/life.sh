@@ -6,6 +6,7 @@ is_locule || skip_all "virtual machines are locule's"
 [ -e /dev/kvm ] || skip_all "no KVM"
 
 # Boots take longer than the other suites' calls.
+PATIENCE=300
 rt() { timeout -k 5 400 "$RUNTIME" --root "$STATE" "${MANAGER[@]}" "$@"; }
 # run_in ISOLATION ID BUNDLE: to its end
 run_in() {
@@ -52,6 +53,12 @@ is "it is created" "$(status_of long)" created
 is "state tells the isolation" "$(rt state long | jq -r .isolation)" vm
 check "start" rt start long
 is "it runs" "$(status_of long)" running
+# Name, filter, no_new_privs of every thread of the monitor.
+threads() { awk '$1 == "Name:" { name = $2 } $1 == "NoNewPrivs:" { no = $2 } $1 == "Seccomp:" { print name, $2, no }' \
+    "/proc/$(pid_of long)"/task/*/status; }
+is "every thread of the monitor filters its system calls" "$(threads | grep -v ' 2 1$')" ""
+is "the processors', the devices' and the file server's too" \
+    "$(threads | grep -oE '^(vcpu0|devices|fs|fs0|fs1) ' | sort | xargs)" "devices fs fs0 fs1 vcpu0"
 check "its output comes" eventually grep -q up "$WORK/long/output"
 is "exec" "$(rt exec long echo inside)" inside
 rt exec long sh -c 'exit 9'

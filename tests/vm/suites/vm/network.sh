@@ -4,6 +4,7 @@
 . /locule/tests/vm/lib/common.sh
 is_locule || skip_all "virtual machines are locule's"
 [ -e /dev/kvm ] || skip_all "no KVM"
+PATIENCE=300
 rt() { timeout -k 5 400 "$RUNTIME" --root "$STATE" "${MANAGER[@]}" "$@"; }
 
 CLEANUPS+=("ip netns del vmnet" "ip link del vmnet0")
