@@ -57,7 +57,7 @@ test-vm: release need-test ## Suites in a Debian machine under QEMU, with KVM wh
 
 test-vm-long: release need-test ## The suites that test-vm leaves out for their time: users under engines, more of VM containers
 	LOCULE_BIN=$(binary) tests/vm/vm run --end $(vm-long)
-	tests/bats/run systemd; tests/vm/vm stop
+	LOCULE_BIN=$(binary) tests/bats/run systemd; status=$$?; tests/vm/vm stop; exit $$status
 
 fuzz: need-fuzz ## Run every fuzz target for FUZZ_SECONDS (10); fuzz/README.md lists them
 	@echo '== fuzz targets'
