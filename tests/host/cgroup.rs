@@ -214,7 +214,7 @@ fn device_rules_are_updated() {
 #[test]
 fn wrong_device_rules_are_refused() {
     for (rule, word) in
-        [(json!({"allow": true, "type": "x"}), "\"x\""), (json!({"allow": true, "access": "rwz"}), "rwz")]
+        [(json!({"allow": true, "type": "x"}), "\"x\""), (json!({"allow": true, "access": "z"}), "\"z\"")]
     {
         let bundle = with_nodes(json!([rule]));
         bundle.run().refused_with(&["resources", word]);
