@@ -87,7 +87,8 @@ impl Space {
         let thread = self.start(move || {
             let any: SocketAddr = format!("[::]:{port}").parse().unwrap();
             if protocol == "tcp" {
-                let listener = TcpListener::bind(any).unwrap();
+                // The one before may not be gone yet.
+                let listener = until(|| TcpListener::bind(any).ok()).unwrap();
                 listening.send(()).unwrap();
                 listener.set_nonblocking(true).unwrap();
                 let (mut stream, from) = until(|| listener.accept().ok())?;
@@ -97,7 +98,7 @@ impl Space {
                 stream.write_all(format!("{text} from {}", plain(from.ip())).as_bytes()).ok()?;
                 Some(plain(from.ip()))
             } else {
-                let socket = UdpSocket::bind(any).unwrap();
+                let socket = until(|| UdpSocket::bind(any).ok()).unwrap();
                 listening.send(()).unwrap();
                 socket.set_nonblocking(true).unwrap();
                 let mut buffer = [0; 2048];

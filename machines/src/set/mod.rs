@@ -171,7 +171,9 @@ pub fn set(
         {
             reload(machine)?;
         }
-        if now.iter().any(|key| ["boot.start", "disabled", "include"].contains(&key.as_str())) {
+        // Also where the word is the old one: somebody may have said otherwise to systemd meanwhile.
+        let starts = |key: &str| ["boot.start", "disabled"].contains(&key);
+        if asked.iter().any(|key| starts(key)) || changed.iter().any(|changed| starts(&changed.key)) {
             crate::boot::enlist(home, machine, &definition)?;
         }
     }
