@@ -7,7 +7,7 @@
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use locule_images::rootfs::Map;
 use locule_runtime::rootfs::Root;
@@ -32,6 +32,8 @@ pub use make::{create, make, remove, rename, scrap};
 pub const VIEW: &str = "view";
 /// How long a machine has to end unless its definition says otherwise.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(90);
+/// How long a container may be without its record while it is deleted.
+const DELETION: Duration = Duration::from_secs(2);
 
 /// How a machine fares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,10 +85,17 @@ pub fn container(home: &Home, machine: &Machine) -> Result<Option<Container>> {
         Err(err) if err.errno() == Some(Errno::ENOENT) => return Ok(None),
         Err(err) => return Err(err),
     };
-    match store.load(machine.name()) {
-        Ok(container) => Ok(Some(container)),
-        Err(err) if err.kind() == Kind::NotFound => Ok(None),
-        Err(err) => Err(err),
+    let until = Instant::now() + DELETION;
+    loop {
+        match store.load(machine.name()) {
+            Ok(container) => return Ok(Some(container)),
+            Err(err) if err.kind() == Kind::NotFound => return Ok(None),
+            // Without its record it is what a killed creation left, or what its keeper is deleting right now.
+            Err(err) if err.kind() == Kind::State && Instant::now() < until => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            Err(err) => return Err(err),
+        }
     }
 }
 
