@@ -226,7 +226,11 @@ fn mac(text: &str) -> Result<[u8; 6]> {
     let wrong = || Error::invalid(format!("{text:?} is not a hardware address"));
     let bytes: Vec<u8> = text
         .split(':')
-        .map(|byte| u8::from_str_radix(byte, 16).ok().filter(|_| byte.len() == 2))
+        .map(|byte| {
+            // `from_str_radix` would take a sign as well.
+            let digits = byte.len() == 2 && byte.bytes().all(|digit| digit.is_ascii_hexdigit());
+            digits.then(|| u8::from_str_radix(byte, 16).ok()).flatten()
+        })
         .collect::<Option<_>>()
         .ok_or_else(wrong)?;
     bytes.try_into().map_err(|_| wrong())
