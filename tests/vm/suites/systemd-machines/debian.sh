@@ -23,7 +23,8 @@ is_up() { [ "$(systemctl is-active "$UNIT")" = active ]; }
 inside() { $LOCULE exec web1 -- "$@"; }
 booted() { inside systemctl is-system-running | grep -qE '^(running|degraded)$'; }
 payload() { echo "/sys/fs/cgroup$(systemctl show --value --property ControlGroup "$UNIT")/payload"; }
-answers() { busybox wget -q -T 5 -O - http://127.0.0.1:8080/ | grep -q served; }
+answers() { busybox wget -q -T 30 -O - http://127.0.0.1:8080/ | grep -q served; }
+PATIENCE=400
 
 if [ "$BOOTS" = 0 ]; then
     package=$(cd /locule && DEB_COMPRESSION=none tools/deb /usr/local/bin/locule 2>&1 | tail -n 1)
