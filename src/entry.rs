@@ -147,6 +147,8 @@ unsafe extern "C" fn populate(header: *const u8) {
 
 /// Executes a sealed copy of this program if `stack` (argc, argv, environment) asks for a verb that
 /// enters a container; returns if it does not, or if anything is in the way.
+///
+/// SAFETY: `stack` is what the kernel gave the entry in rsp, and nobody has written above it since.
 unsafe extern "C" fn seal(stack: *const usize) {
     // SAFETY: the kernel lays argc, argv, NULL, environment, NULL out at the entry's stack pointer
     // (System V ABI, process initialization); all reads stay between them. All system calls get
