@@ -33,7 +33,7 @@ const ECHO: &str = "while read line; do echo \"got $line\"; [ \"$line\" != bye ]
 fn what_is_typed_reaches_the_machine_and_keys_detach() {
     let lab = Lab::new();
     lab.make("m", ECHO, "");
-    set_terminal(&lab, "m");
+    lab.set_terminal("m");
     lab.good(&["start", "m"]);
     let mut one = open(&lab, &["m"]);
     let mut other = open(&lab, &["m", "--watch"]);
@@ -57,13 +57,6 @@ fn what_is_typed_reaches_the_machine_and_keys_detach() {
     shows(&mut one, "got bye");
     shows(&mut other, "got bye");
     assert!(one.wait().unwrap().success() && other.wait().unwrap().success());
-}
-
-fn set_terminal(lab: &Lab, name: &str) {
-    let path = lab.dir(name).join("machine.toml");
-    let text = std::fs::read_to_string(&path).unwrap();
-    assert!(text.contains("[init]"), "{text}");
-    std::fs::write(&path, text.replace("[init]", "[init]\nterminal = true")).unwrap();
 }
 
 #[test]

@@ -64,7 +64,15 @@ impl Lab {
         std::fs::write(&path, format!("{text}\n{more}\n")).unwrap();
     }
 
-    /// The same, started.
+    /// Its console is a terminal, once it is started.
+    pub fn set_terminal(&self, name: &str) {
+        let path = self.dir(name).join("machine.toml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains("[init]"), "{text}");
+        std::fs::write(&path, text.replace("[init]", "[init]\nterminal = true")).unwrap();
+    }
+
+    /// A machine like that of [`Lab::make`], started.
     pub fn launch(&self, name: &str, script: &str, more: &str) {
         self.make(name, script, more);
         self.good(&["start", name]);
@@ -134,13 +142,14 @@ pub fn kill(pid: i32, signal: nix::sys::signal::Signal) {
 
 /// The child of a keeper that is no machine's init: its attendant.
 pub fn attendant(keeper: i32) -> i32 {
+    attendant_of(keeper).unwrap()
+}
+
+/// The same; `None` between two of them.
+pub fn attendant_of(keeper: i32) -> Option<i32> {
     let children = std::fs::read_to_string(format!("/proc/{keeper}/task/{keeper}/children")).unwrap();
-    children
-        .split_whitespace()
-        .map(|pid| pid.parse().unwrap())
-        .find(|pid: &i32| {
-            std::fs::read(format!("/proc/{pid}/cmdline"))
-                .is_ok_and(|words| words.split(|byte| *byte == 0).any(|word| word == b"stay"))
-        })
-        .unwrap()
+    children.split_whitespace().map(|pid| pid.parse().unwrap()).find(|pid: &i32| {
+        std::fs::read(format!("/proc/{pid}/cmdline"))
+            .is_ok_and(|words| words.split(|byte| *byte == 0).any(|word| word == b"stay"))
+    })
 }

@@ -1,8 +1,10 @@
 //! kill -9 of each part of a keeper, which ends no machine and loses no line that was read.
 
+use std::time::Duration;
+
 use nix::sys::signal::Signal::SIGKILL;
 
-use crate::lab::{Lab, attendant, kill, until};
+use crate::lab::{Lab, attendant, attendant_of, kill, until};
 
 const COUNT: &str =
     "trap 'exit 4' TERM; i=0; while [ $i -lt 100000 ]; do echo line $i; i=$((i+1)); sleep 0.01; done";
@@ -57,6 +59,30 @@ fn an_attendant_that_is_killed_is_made_anew() {
     lab.good(&["stop", "m"]);
     assert_eq!(lab.ended("m").unwrap()["code"], 4);
     whole(&lab);
+}
+
+/// An attendant that takes its bytes by read(2) fails here within seconds.
+#[test]
+fn a_kill_at_any_moment_loses_nothing_and_repeats_nothing() {
+    let lab = Lab::new();
+    let script = "i=0; while :; do echo line $i; i=$((i+1)); done";
+    for terminal in [false, true] {
+        lab.make("m", script, "[log]\nsize = \"1G\"");
+        if terminal {
+            lab.set_terminal("m");
+        }
+        lab.good(&["start", "m"]);
+        let keeper = lab.keeper_pid("m");
+        for round in 0..60 {
+            let before = attendant(keeper);
+            std::thread::sleep(Duration::from_micros(round * 337));
+            kill(before, SIGKILL);
+            until("another attendant", || attendant_of(keeper).is_some_and(|now| now != before));
+        }
+        lab.good(&["stop", "m", "--kill"]);
+        assert!(whole(&lab) > 1000);
+        lab.good(&["rm", "m"]);
+    }
 }
 
 #[test]

@@ -12,20 +12,24 @@ use std::time::{Duration, SystemTime};
 use locule_runtime::sys::{socket, tty};
 use locule_runtime::time::rfc3339;
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, getsockopt, sockopt};
 
-use super::log::{Stream, Writer};
+use super::log::{Mark, Stream, Writer};
 use super::notify;
 use super::protocol::{self, LONGEST, inner, packet};
 use super::record::Ended;
 use super::ring::Ring;
+use super::spool::{Before, Spool};
 
 /// Consoles attached at once.
 const CLIENTS: usize = 16;
 /// How long clients may take to read the last output once everything is over.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The pipe of [`Attendant::pipes`] that the terminal's output goes through.
+const THROUGH: usize = 2;
 
 /// What an attendant is given.
 #[derive(Debug)]
@@ -36,8 +40,10 @@ pub struct Attendant {
     pub keeper: Option<OwnedFd>,
     /// The console socket.
     pub listener: OwnedFd,
-    /// The read ends of the log pipes.
-    pub pipes: [(Stream, OwnedFd); 2],
+    /// The read ends of the log pipes, and of the one below.
+    pub pipes: [(Stream, OwnedFd); 3],
+    /// The write end of the pipe through which the terminal's output goes, which the keeper holds as well.
+    pub through: OwnedFd,
     /// Where the machine speaks to its service manager.
     pub notify: OwnedFd,
     /// The log.
@@ -46,6 +52,8 @@ pub struct Attendant {
     pub machine: (String, PathBuf),
     /// The last output.
     pub ring: Ring,
+    /// What is taken and not yet in the log.
+    pub spool: Spool,
 }
 
 struct Client {
@@ -89,6 +97,7 @@ pub fn serve(given: Attendant) -> i32 {
         leaving: false,
         log_failed: false,
     };
+    serving.recover();
     while !serving.leaving {
         if serving.turn().is_err() {
             return 1;
@@ -325,12 +334,12 @@ impl Serving {
     /// `false` when there is nothing more.
     fn read_terminal(&mut self) -> bool {
         let Some(terminal) = &self.terminal else { return false };
-        let mut bytes = [0; LONGEST];
-        match nix::unistd::read(&terminal.master, &mut bytes) {
+        let flags = SpliceFFlags::SPLICE_F_NONBLOCK;
+        match splice(&terminal.master, None, &self.given.through, None, LONGEST, flags) {
             Err(Errno::EINTR) => true,
             Ok(0) | Err(_) => false,
-            Ok(length) => {
-                self.keep(Stream::Stdout, &bytes[..length]);
+            Ok(_) => {
+                while self.read_pipe(THROUGH) {}
                 true
             }
         }
@@ -340,17 +349,38 @@ impl Serving {
         let mut bytes = [0; LONGEST];
         let (stream, pipe) = &self.given.pipes[number];
         let stream = *stream;
-        match nix::unistd::read(pipe, &mut bytes) {
+        // A log that says not how long it is will not take the bytes either, and says why.
+        let log = self.given.log.mark().unwrap_or(Mark { file: 0, length: 0 });
+        let before = Before { stream, log, ring: self.given.ring.total() };
+        match self.given.spool.take(&before, pipe, &mut bytes) {
             Err(Errno::EINTR) => true,
-            Ok(0) | Err(_) => false,
-            Ok(length) => {
-                self.keep(stream, &bytes[..length]);
+            Err(Errno::ENOSPC) => match nix::unistd::read(pipe, &mut bytes) {
+                Ok(0) | Err(_) => false,
+                Ok(length) => {
+                    self.keep(stream, &bytes[..length]);
+                    true
+                }
+            },
+            Ok([]) | Err(_) => false,
+            Ok(bytes) => {
+                self.keep(stream, bytes);
+                let _ = self.given.spool.settle();
                 true
             }
         }
     }
 
-    /// The log comes first: what was read is written before anything else happens.
+    /// Writes what one that was killed had taken, in place of what it wrote of it.
+    fn recover(&mut self) {
+        if let Ok(Some((before, bytes))) = self.given.spool.pending() {
+            let _ = self.given.log.rewind(before.log);
+            self.given.ring.rewind(before.ring);
+            self.keep(before.stream, &bytes);
+        }
+        let _ = self.given.spool.settle();
+    }
+
+    /// The log comes first.
     fn keep(&mut self, stream: Stream, bytes: &[u8]) {
         match self.given.log.write(stream, bytes) {
             Ok(()) => self.log_failed = false,

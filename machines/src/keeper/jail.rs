@@ -16,6 +16,7 @@ const CALLS: &[i64] = &[
     libc::SYS_writev,
     libc::SYS_pread64,
     libc::SYS_pwrite64,
+    libc::SYS_splice,
     libc::SYS_close,
     libc::SYS_openat,
     libc::SYS_fstat,

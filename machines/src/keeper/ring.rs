@@ -73,6 +73,11 @@ impl Ring {
         self.file.write_all_at(&at.to_le_bytes(), 0)
     }
 
+    /// Forgets what was written after there were `total` bytes.
+    pub fn rewind(&mut self, total: u64) {
+        self.total = self.total.min(total);
+    }
+
     /// Reads from `position` on: the bytes that were put into `buffer`, none at the end. A position that was
     /// overwritten meanwhile is moved to the oldest that is there.
     pub fn read(&self, position: &mut u64, buffer: &mut [u8]) -> std::io::Result<usize> {

@@ -10,7 +10,7 @@ pub mod read;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -45,6 +45,15 @@ impl Stream {
     }
 }
 
+/// How far a log was written: what it takes to undo what comes after.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    /// The inode of the newest file; 0 for a log that is no file.
+    pub file: u64,
+    /// Its length in bytes.
+    pub length: u64,
+}
+
 /// Writes a log.
 #[derive(Debug)]
 pub struct Writer(Target);
@@ -74,10 +83,8 @@ impl Writer {
         let fd = || fd.ok_or_else(|| std::io::Error::from(std::io::ErrorKind::InvalidInput));
         Ok(Writer(match log.driver {
             LogDriver::File => {
-                let file = File::from(fd()?);
-                let length = file.metadata()?.len();
                 let (most, files) = bounds(log);
-                Target::File(Files { dir: dir.join(DIR), file, length, most, files })
+                Target::File(Files::on(File::from(fd()?), dir.join(DIR), most, files)?)
             }
             LogDriver::Journald => Target::Journal(journal::Journal::on(fd()?, name)?),
             LogDriver::None => Target::Nowhere,
@@ -90,6 +97,25 @@ impl Writer {
             Target::File(files) => Some(files.file.as_fd()),
             Target::Journal(journal) => Some(journal.as_fd()),
             Target::Nowhere => None,
+        }
+    }
+
+    /// How far it is written.
+    pub fn mark(&self) -> std::io::Result<Mark> {
+        match &self.0 {
+            // Asked anew each time: its owner may have cut it.
+            Target::File(files) => {
+                files.file.metadata().map(|about| Mark { file: about.ino(), length: about.len() })
+            }
+            Target::Journal(_) | Target::Nowhere => Ok(Mark { file: 0, length: 0 }),
+        }
+    }
+
+    /// Undoes what was written after `mark`, by one [`write`](Writer::write) at most. A journal keeps what it has.
+    pub fn rewind(&mut self, mark: Mark) -> std::io::Result<()> {
+        match &mut self.0 {
+            Target::File(files) => files.rewind(mark),
+            Target::Journal(_) | Target::Nowhere => Ok(()),
         }
     }
 
@@ -147,8 +173,23 @@ impl Files {
         let doing = || format!("opening {}", dir.join(FILE).display());
         std::fs::create_dir_all(&dir).doing(doing)?;
         let file = newest(&dir).doing(doing)?;
-        let length = file.metadata().doing(doing)?.len();
+        Files::on(file, dir.clone(), most, files).doing(doing)
+    }
+
+    fn on(file: File, dir: PathBuf, most: u64, files: u32) -> std::io::Result<Files> {
+        let length = file.metadata()?.len();
         Ok(Files { dir, file, length, most, files })
+    }
+
+    fn rewind(&mut self, mark: Mark) -> std::io::Result<()> {
+        let about = self.file.metadata()?;
+        self.length = match mark {
+            Mark { file: 0, .. } => return Ok(()),
+            Mark { file, length } if file == about.ino() && length <= about.len() => length,
+            // The write needed another file, and all in there is its own.
+            _ => 0,
+        };
+        self.file.set_len(self.length)
     }
 
     fn write(&mut self, records: &[u8]) -> std::io::Result<()> {
@@ -218,6 +259,31 @@ mod tests {
         files.write(b"more\n").unwrap();
         assert!(std::fs::read_to_string(log.join(FILE)).unwrap().ends_with("\nmore\n"));
         assert_eq!(first(FILE), Some('9'));
+    }
+
+    #[test]
+    fn a_write_is_undone_whether_or_not_it_needed_another_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = Log { size: Some(crate::definition::Size(100)), ..Log::default() };
+        let text = |name: &str| std::fs::read_to_string(dir.path().join(DIR).join(name)).unwrap();
+        let mut writer = Writer::open(&log, "m", dir.path()).unwrap();
+        writer.write(Stream::Stdout, b"one\n").unwrap();
+        let before = (writer.mark().unwrap(), text(FILE));
+        writer.write(Stream::Stdout, b"two\n").unwrap();
+        // Who undoes it is another one than who wrote it.
+        let mut writer = Writer::open(&log, "m", dir.path()).unwrap();
+        writer.rewind(before.0).unwrap();
+        assert_eq!(text(FILE), before.1);
+        writer.write(Stream::Stdout, &[b'x'; 90]).unwrap();
+        assert_eq!(text(&format!("{FILE}.1")), before.1);
+        let mut writer = Writer::open(&log, "m", dir.path()).unwrap();
+        writer.rewind(before.0).unwrap();
+        assert_eq!(text(FILE), "");
+        assert_eq!(text(&format!("{FILE}.1")), before.1);
+        // A mark of no file says nothing about one.
+        writer.write(Stream::Stdout, b"three\n").unwrap();
+        writer.rewind(Mark { file: 0, length: 0 }).unwrap();
+        assert!(text(FILE).ends_with("three\n"));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::keeper::attend::{self, Attendant};
 use crate::keeper::log::{Stream, Writer};
 use crate::keeper::protocol::{LONGEST, inner, packet};
 use crate::keeper::ring::Ring;
+use crate::keeper::spool::Spool;
 use crate::keeper::{jail, notify};
 use crate::{Context, Result};
 
@@ -61,11 +62,17 @@ impl Supervisor<'_> {
             run: run.to_owned(),
             keeper: Some(theirs),
             listener: dup(&self.listener)?,
-            pipes: [(Stream::Stdout, dup(&self.pipes[0])?), (Stream::Stderr, dup(&self.pipes[1])?)],
+            pipes: [
+                (Stream::Stdout, dup(&self.pipes[0])?),
+                (Stream::Stderr, dup(&self.pipes[1])?),
+                (Stream::Stdout, dup(&self.through.0)?),
+            ],
+            through: dup(&self.through.1)?,
             notify: dup(&self.notify)?,
             log: Writer::open(&self.definition.log, self.machine.name(), self.machine.dir())?,
             machine: (self.machine.name().to_owned(), self.machine.dir().to_owned()),
             ring: Ring::open(run)?,
+            spool: Spool::open(run)?,
         };
         match clone3(0, None).doing(|| "making the attendant")? {
             Cloned::Parent(pid, _) => {
@@ -78,7 +85,7 @@ impl Supervisor<'_> {
                 kept.extend(given.keeper.iter().map(AsFd::as_fd));
                 kept.extend(given.pipes.iter().map(|(_, pipe)| pipe.as_fd()));
                 kept.extend(given.log.fds());
-                kept.push(given.ring.as_fd());
+                kept.extend([given.through.as_fd(), given.ring.as_fd(), given.spool.as_fd()]);
                 let code = match process::close_all_but(3, &kept).doing(|| "making the attendant") {
                     Ok(()) => match jail::enter() {
                         Ok(()) => attend::serve(given),

@@ -68,6 +68,8 @@ struct Supervisor<'a> {
     report: Option<OwnedFd>,
     listener: OwnedFd,
     pipes: [OwnedFd; 2],
+    /// What a terminal said goes through this pipe, which outlives the attendant that took it.
+    through: (OwnedFd, OwnedFd),
     notify: OwnedFd,
     attendant: Option<(i32, OwnedFd)>,
     starter: Option<(i32, OwnedFd)>,
@@ -121,6 +123,7 @@ pub fn keep(home: &Home, machine: &Machine, report: Option<OwnedFd>) -> Result<i
         report,
         listener: listen(run)?,
         pipes: starter::pipes(run)?,
+        through: nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).doing(|| "making a pipe")?,
         notify: notify::listen(run)?,
         attendant: None,
         starter: None,
