@@ -25,7 +25,7 @@ test: test-host test-build test-conformance test-bats test-vm fuzz ## Run all te
 test-host: need-test ## Unit tests and the host lane: needs root, touches nothing outside its namespaces
 	@echo '== host lane'
 	$(CARGO) test --workspace --no-run
-	tests/lane $(CARGO) test --workspace --no-fail-fast --offline
+	tests/lane tests/again $(CARGO) test --workspace --no-fail-fast --offline
 
 test-fs: need-test ## Exercisers of file systems (pjdfstest, fsx) on the file server of VM containers
 	@echo '== file server'
