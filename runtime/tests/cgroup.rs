@@ -174,8 +174,12 @@ fn creates_only_what_is_missing_and_undoes_only_that() {
         std::fs::create_dir(lane.path("/kept", "")).unwrap();
         let cgroup = lane.create("/kept/a/b", "{}");
         assert!(lane.path("/kept/a/b", "cgroup.procs").exists());
-        cgroup.undo();
+        cgroup.undo(std::time::Duration::from_secs(10));
         assert!(!lane.path("/kept/a", "").exists());
+        assert!(lane.path("/kept", "").exists());
+
+        // One that was there before is left as it was.
+        lane.create("/kept", "{}").undo(std::time::Duration::from_secs(10));
         assert!(lane.path("/kept", "").exists());
 
         // What is dropped before a process is in it leaves nothing either.

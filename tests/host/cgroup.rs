@@ -150,6 +150,22 @@ fn hugepages() {
     }
 }
 
+/// A cgroup that takes no processes is refused by its own reason, and stays as it was.
+#[test]
+fn a_cgroup_that_shares_out_controllers() {
+    let controllers = fs::read_to_string(format!("{CGROUP}/cgroup.controllers")).unwrap();
+    let Some(one) = controllers.split_whitespace().next() else { return };
+    let name = format!("shared-{}", std::process::id());
+    let path = format!("{CGROUP}/{name}");
+    fs::write(format!("{CGROUP}/cgroup.subtree_control"), format!("+{one}")).unwrap();
+    fs::create_dir(&path).unwrap();
+    fs::write(format!("{path}/cgroup.subtree_control"), format!("+{one}")).unwrap();
+    let mut bundle = Bundle::new();
+    bundle.set("linux.cgroupsPath", json!(format!("/{name}")));
+    bundle.run().refused_with(&["shares out controllers", &name, "below it"]);
+    fs::remove_dir(&path).unwrap();
+}
+
 /// A bundle with the nodes of /dev/fuse, which opens where the rules let it, and of /dev/loop7.
 fn with_nodes(rules: Value) -> Bundle {
     let mut bundle = Bundle::new();

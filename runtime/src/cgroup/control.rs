@@ -69,7 +69,7 @@ impl Cgroup {
     }
 
     /// Waits until `done` holds; false after `limit`.
-    fn wait(&self, limit: Duration, done: impl Fn(Events) -> bool) -> Result<bool> {
+    pub(super) fn wait(&self, limit: Duration, done: impl Fn(Events) -> bool) -> Result<bool> {
         let doing = || format!("waiting for cgroup.events of cgroup {}", self.path().display());
         let file = match fs::open(self, "cgroup.events", OFlag::O_RDONLY) {
             Err(Errno::ENODEV | Errno::ENOENT) => {

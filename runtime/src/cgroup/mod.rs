@@ -15,7 +15,7 @@
 //!     cgroup.claim(owner)    signed, so that nobody who had it before acts on it
 //!     cgroup.apply(&limits)  all limits and the device program
 //!     cgroup.record()        into the state file
-//!     cgroup.undo()          where the creation fails after all
+//!     cgroup.undo(limit)     where the creation fails after all
 //!
 //! let cgroup   = Cgroup::open(mount, &record)?;                 None where it is gone or was never
 //!     cgroup.update(&limits), freeze, thaw, kill_all, pids, stats, watch, exec_fd, remove
@@ -185,9 +185,7 @@ impl Prepared {
     pub fn discard(self, limit: Duration) {
         if let Prepared::Made(Made { new, mount }) = self {
             let record = Record { manager: Manager::Cgroupfs, path: new.path, unit: None, identity: None };
-            let cgroup = Cgroup { fd: new.fd, mount, record, made: new.made.keep() };
-            let _ = cgroup.remove(true, limit);
-            cgroup.undo();
+            Cgroup { fd: new.fd, mount, record, made: new.made.keep() }.undo(limit);
         }
     }
 
@@ -330,15 +328,20 @@ impl Cgroup {
         Ok(())
     }
 
-    /// Removes what was made for a container that failed, and nothing else.
-    pub fn undo(self) {
-        match self.unit() {
-            Some((user, unit)) => drop(systemd::stop_scope(user, unit)),
-            None => {
-                if let Ok(root) = fs::open_mount(&self.mount) {
-                    create::undo(root.as_fd(), &self.made);
-                }
-            }
+    /// Ends what was born for a container that failed, and removes what was made for it: nothing else. A cgroup that
+    /// was there before stays.
+    pub fn undo(self, limit: Duration) {
+        if self.unit().is_some() || self.made.iter().any(|made| made == self.path()) {
+            let _ = self.remove(true, limit);
+        } else {
+            let ended = self
+                .kill_all(nix::sys::signal::Signal::SIGKILL)
+                .and_then(|()| self.wait(limit, |events| !events.populated));
+            // Nobody is left to be told; what stays behind is seen in the cgroup.
+            drop(ended);
+        }
+        if let Ok(root) = fs::open_mount(&self.mount) {
+            create::undo(root.as_fd(), &self.made);
         }
     }
 

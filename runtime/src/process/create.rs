@@ -3,7 +3,7 @@
 //! Owns the order: everything is checked and opened before anything is made, what is made is
 //! recorded first, and a failure at any step undoes what was done.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -367,7 +367,7 @@ impl Attempt<'_> {
                 control,
             })),
         };
-        let (pid, pidfd) = match spawn(&handover, cgroup.fd(), &mut self.lock, &ours) {
+        let (pid, pidfd) = match spawn(&handover, &cgroup, &mut self.lock, &ours) {
             Ok(spawned) => spawned,
             Err(err) => {
                 // A step between that was killed may have made an init that nobody can name.
@@ -550,8 +550,7 @@ impl Attempt<'_> {
             }
         }
         if let Some(cgroup) = cgroup {
-            let _ = cgroup.remove(true, DEATH);
-            cgroup.undo();
+            cgroup.undo(DEATH);
         }
         if let (Some(record), Ok(resctrl)) = (&rdt, rdt::open_resctrl()) {
             let _ = rdt::destroy(record, &resctrl);
@@ -590,12 +589,11 @@ fn make_network(own: &OwnedFd) -> Result<OwnedFd> {
 /// Clones init, by way of the step between where one is needed.
 fn spawn(
     handover: &Handover<'_>,
-    cgroup: Option<BorrowedFd<'_>>,
+    cgroup: &cgroup::Prepared,
     lock: &mut Option<Lock>,
     ours: &Channel,
 ) -> Result<(i32, OwnedFd)> {
     let plan = handover.plan;
-    let doing = || "cloning the container's init";
     // The cgroup namespace is made by init itself, once it is where that namespace's root shall be.
     let mut flags = plan.namespaces.new & !CGROUP;
     if handover.network_beside {
@@ -606,7 +604,7 @@ fn spawn(
             // Made by the step itself, as the offsets come before the first process in there.
             flags &= !(CLONE_NEWTIME | USER);
         }
-        return match clone3(0, cgroup).doing(doing)? {
+        return match clone3(0, cgroup.fd()).map_err(|errno| clone_error(errno, plan, 0, cgroup))? {
             Cloned::Child => {
                 drop(lock.take());
                 process::close_for_good(ours.as_fd());
@@ -636,7 +634,7 @@ fn spawn(
     if let Some((_, fd)) = joined_pid {
         clone::setns(fd, PID).doing(|| "joining the pid namespace")?;
     }
-    let cloned = clone3(flags, cgroup);
+    let cloned = clone3(flags, cgroup.fd());
     if matches!(cloned, Ok(Cloned::Child)) {
         drop(lock.take());
         process::close_for_good(ours.as_fd());
@@ -648,11 +646,11 @@ fn spawn(
     match cloned {
         Ok(Cloned::Parent(pid, pidfd)) => Ok((pid, pidfd)),
         Ok(Cloned::Child) => process::exit_now(1),
-        Err(errno) => Err(clone_error(errno, plan, flags)),
+        Err(errno) => Err(clone_error(errno, plan, flags, cgroup)),
     }
 }
 
-fn clone_error(errno: nix::errno::Errno, plan: &Plan, flags: u64) -> Error {
+fn clone_error(errno: nix::errno::Errno, plan: &Plan, flags: u64, cgroup: &cgroup::Prepared) -> Error {
     use nix::errno::Errno;
     let err = Error::sys(errno, "cloning the container's init");
     match errno {
@@ -660,6 +658,8 @@ fn clone_error(errno: nix::errno::Errno, plan: &Plan, flags: u64) -> Error {
             err.hint("run as root, or add a user namespace (spec --rootless shows how)")
         }
         Errno::EPERM => err.hint("user namespaces are not allowed here: see sysctl user.max_user_namespaces"),
+        // What only the cgroup that it is born in can refuse.
+        Errno::EBUSY | Errno::EOPNOTSUPP | Errno::ENODEV => cgroup.join_error(errno),
         Errno::ENOSPC => err.hint("too many namespaces: raise the sysctls under user.max_*_namespaces"),
         Errno::EAGAIN => err.hint("the limit of processes is reached"),
         Errno::EACCES => {
