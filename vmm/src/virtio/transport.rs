@@ -12,7 +12,7 @@ use super::device::{Activation, Device, Ring};
 use crate::events::Events;
 use crate::memory::Memory;
 use crate::pci::config::{Identity, Space};
-use crate::pci::message::{Routes, Table};
+use crate::pci::message::{ENTRY, Routes, Table};
 use crate::pci::root::Function;
 use crate::sys::Event;
 use crate::{Doing as _, Error, Result};
@@ -26,6 +26,10 @@ const DOORBELLS: u64 = 0x3000;
 const TABLE: u64 = 0x4000;
 const PENDING: u64 = 0x5000;
 const PAGE: u64 = 0x1000;
+/// Registers of the common configuration that do nothing at once: start and bytes. All but the status, that is.
+const QUIET: [(u64, u32); 2] = [(0x00, 0x14), (0x16, 0x22)];
+/// Of an entry of the table all but its control: address and data.
+const MESSAGE: u32 = 12;
 /// Bytes between two doorbells.
 const STRIDE: u32 = 4;
 
@@ -40,6 +44,16 @@ const NO_VECTOR: u16 = 0xffff;
 const FEATURES_OK: u8 = 8;
 const DRIVER_OK: u8 = 4;
 const NEEDS_RESET: u8 = 0x40;
+
+/// Where in the memory of a device with `vectors` interrupts writes can wait until the guest does something else that
+/// the monitor sees: start and bytes.
+///
+/// Whatever depends on them is a read, or a write elsewhere: the status, or the control word of an interrupt, which
+/// is masked while its message changes.
+pub fn posted(vectors: usize) -> impl Iterator<Item = (u64, u32)> {
+    let messages = (0..vectors).map(|index| (TABLE + (index * ENTRY) as u64, MESSAGE));
+    QUIET.into_iter().map(|(start, length)| (COMMON + start, length)).chain(messages)
+}
 
 /// A device as the transport and the thread of the devices share it.
 pub type Shared = Arc<Mutex<Box<dyn Device>>>;
@@ -421,6 +435,23 @@ impl Function for Transport {
         for (queue, vector, _) in &mut self.queues {
             queue.reset();
             *vector = NO_VECTOR;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_waits_that_the_guest_would_notice() {
+        let waits =
+            |at: u64| posted(2).any(|(start, length)| (start..start + u64::from(length)).contains(&at));
+        for at in [0x14, STATUS, OWN, DOORBELLS, TABLE + 12, TABLE + 15, TABLE + 28, TABLE + 32, PENDING] {
+            assert!(!waits(COMMON + at), "{at:#x}");
+        }
+        for at in [0x16, 0x34, 0x37, TABLE, TABLE + 11, TABLE + 16] {
+            assert!(waits(COMMON + at), "{at:#x}");
         }
     }
 }
