@@ -18,7 +18,7 @@ mod monitor;
 pub mod pci;
 mod ports;
 pub mod session;
-mod starter;
+pub mod starter;
 pub mod sys;
 mod trace;
 mod vcpu;

@@ -280,7 +280,7 @@ impl Transport {
             rings.push(Ring { queue, kick: kick.try_clone().doing(doing)?, call });
         }
         self.active = true;
-        self.ring_at(self.space.memory())?;
+        self.ring_at(self.space.memory());
         let activation = Activation {
             memory: self.memory.clone(),
             rings,
@@ -295,30 +295,28 @@ impl Transport {
         self.events.forget(self.number);
         lock(&self.device).reset();
         // What cannot be taken back is rung in vain: the kick has no listener any more.
-        let _ = self.ring_at(None);
+        self.ring_at(None);
         self.active = false;
     }
 
     /// Lets KVM turn writes to the doorbells at `address` into kicks, and no longer those where they were.
-    fn ring_at(&mut self, address: Option<u64>) -> Result<()> {
+    ///
+    /// What KVM refuses, as where a guest has moved two devices to one place, comes to us as any other write.
+    fn ring_at(&mut self, address: Option<u64>) {
         let address = address.filter(|_| self.active);
-        let Some(vm) = self.vm.clone().filter(|_| address != self.doorbells) else { return Ok(()) };
-        let doing = "connecting a device's doorbells";
+        let Some(vm) = self.vm.clone().filter(|_| address != self.doorbells) else { return };
         let bell = |base: u64, index: usize| {
             IoEventAddress::Mmio(base + DOORBELLS + u64::from(STRIDE) * index as u64)
         };
-        if let Some(base) = self.doorbells.take() {
-            for (index, (_, _, kick)) in self.queues.iter().enumerate() {
-                vm.unregister_ioevent(kick.eventfd(), &bell(base, index), index as u16).doing(doing)?;
+        for (index, (_, _, kick)) in self.queues.iter().enumerate() {
+            if let Some(base) = self.doorbells {
+                let _ = vm.unregister_ioevent(kick.eventfd(), &bell(base, index), index as u16);
+            }
+            if let Some(base) = address {
+                let _ = vm.register_ioevent(kick.eventfd(), &bell(base, index), index as u16);
             }
         }
-        if let Some(base) = address {
-            for (index, (_, _, kick)) in self.queues.iter().enumerate() {
-                vm.register_ioevent(kick.eventfd(), &bell(base, index), index as u16).doing(doing)?;
-            }
-            self.doorbells = address;
-        }
-        Ok(())
+        self.doorbells = address;
     }
 }
 
@@ -360,8 +358,9 @@ impl Function for Transport {
         if offset & !3 == self.msix {
             self.table.set_control((self.space.word(self.msix) >> 16) as u16)?;
         }
-        // It may have moved. Between the halves of a move it decodes nothing, so KVM refuses nothing.
-        self.ring_at(self.space.memory())
+        // It may have moved.
+        self.ring_at(self.space.memory());
+        Ok(())
     }
 
     fn memory(&self) -> Option<(u64, u64)> {

@@ -77,6 +77,18 @@ like "no identity: no word of a hypervisor" "$(grep -cE 'Hypervisor|kvm-' <<<"$s
 like "a panic is told" "$said" 'ending: Panic'
 few_exits "no identity" "$said"
 like "no identity: the guest knows the time" "$said" "YEAR $(date +%Y)"
+
+# Guests of a few instructions. The hostile one moves devices about, writes garbage into every register and queue, and
+# powers off; with every device there is, and the filters on.
+"$BOOT" fault "$WORK/fault"
+like "a triple fault is told" "$(timeout -k 5 100 "$BOOT" --memory 32 "$WORK/fault" 2>&1)" 'ending: TripleFault'
+truncate -s 64K "$WORK/disk"
+mkdir "$WORK/share"
+"$BOOT" hostile 1 "$WORK/hostile"
+said=$(timeout -k 5 400 "$BOOT" --memory 32 --channel echo --tree "share=$WORK/share" --disk "$WORK/disk" \
+    --serial /dev/null --filter yes "$WORK/hostile" 2>&1 | tr -d '\0' | tail -n 5)
+like "a hostile guest ends as it wants to, and no other way" "$said" 'ending: PowerOff'
+like "it did what it could" "$said" 'exits: [0-9]{4,}'
 refused "too little memory is refused" 'more memory' "$BOOT" --memory 32 "$WORK/vmlinux"
 refused "what is no kernel is refused" 'neither an elf file nor a bzimage' "$BOOT" "$WORK/initramfs"
 done_testing
