@@ -63,6 +63,8 @@ fn run(steps: &[Step]) -> locule_vmm::Result<()> {
         let base = root.reserve(transport::LENGTH)?;
         let transport = Transport::new(shared, memory.clone(), None, &routes, events.clone(), base)?;
         root.add(Arc::new(Mutex::new(transport)))?;
+        // It decodes its memory, as after a driver's first step.
+        root.write_configuration(0x8000 * (bases.len() as u64 + 1) + 4, &[6, 0])?;
         bases.push(u64::from(base));
     }
     let base = |device: u8| bases[usize::from(device) % bases.len()];

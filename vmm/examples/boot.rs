@@ -1,6 +1,7 @@
 //! Boots a kernel and tells how it ended: `boot [OPTION VALUE…] KERNEL`. The guest's console is standard output.
 //!
-//! `boot extract BZIMAGE VMLINUX` unpacks a kernel.
+//! `boot extract BZIMAGE VMLINUX` unpacks a kernel. `boot hostile SEED KERNEL` and `boot fault KERNEL` write kernels of their
+//! own: one that does garbage to all devices and powers off, and one that ends in a triple fault.
 
 use std::error::Error;
 use std::fs::File;
@@ -11,6 +12,17 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
 use locule_vmm::{Config, Identity, Monitor};
 
+#[path = "../tests/guests/garbage.rs"]
+mod garbage;
+#[path = "../tests/guests/payload.rs"]
+#[allow(dead_code, reason = "the tests do more with it")]
+mod payload;
+
+/// Devices of a machine with a tree and a disk.
+const DEVICES: u32 = 5;
+/// How often the hostile kernel decides on something.
+const DECISIONS: usize = 1000;
+
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if let [verb, image, kernel] = arguments.as_slice()
@@ -18,6 +30,19 @@ fn main() -> Result<(), Box<dyn Error>> {
     {
         std::fs::write(kernel, locule_vmm::kernel::extract(&std::fs::read(image)?)?)?;
         return Ok(());
+    }
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["hostile", seed, kernel] => {
+            let code = garbage::guest(seed.parse()?, DEVICES, DECISIONS);
+            return Ok(code.write_kernel(&mut File::create(kernel)?)?);
+        }
+        ["fault", kernel] => {
+            return Ok(payload::Code::default()
+                .triple_fault()
+                .halt()
+                .write_kernel(&mut File::create(kernel)?)?);
+        }
+        _ => {}
     }
     let (kernel, options) = arguments.split_last().ok_or("usage: boot [OPTION VALUE…] KERNEL")?;
     let console: OwnedFd = std::io::stdout().as_fd().try_clone_to_owned()?;

@@ -5,6 +5,7 @@
 //! what [`Config`] hands over. It opens nothing by path but `/dev/kvm`, starts no process, and knows nothing
 //! of containers. Beside it, [`session`] speaks with the program inside about processes and their streams.
 
+mod cmos;
 mod command_line;
 pub mod config;
 mod error;
@@ -17,7 +18,7 @@ mod monitor;
 pub mod pci;
 mod ports;
 pub mod session;
-mod starter;
+pub mod starter;
 pub mod sys;
 mod trace;
 mod vcpu;

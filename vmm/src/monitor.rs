@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{Builder, JoinHandle};
 
-use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
+use kvm_ioctls::{Cap, IoEventAddress, Kvm, VcpuFd, VmFd};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::events::Events;
@@ -15,7 +15,7 @@ use crate::pci::message::Routes;
 use crate::pci::root::Root;
 use crate::ports::Ports;
 use crate::starter::{self, Starter};
-use crate::sys::{self, Event, Slot};
+use crate::sys::{self, Event, Posted, Slot};
 use crate::trace::Trace;
 use crate::vcpu::Machine;
 use crate::virtio::Device;
@@ -132,6 +132,7 @@ impl Monitor {
             routes: Routes::new(Some(vm.clone())),
             events: &events,
             root: Root::new()?,
+            posted: Vec::new(),
         };
         let mut starter = None;
         bus.add(Box::new(Console::new(config.console.take(), config.channel.take())?))?;
@@ -152,6 +153,7 @@ impl Monitor {
         for disk in config.disks.drain(..) {
             bus.add(Box::new(Block::new(disk)?))?;
         }
+        let posted = posted(&kvm, &vm, &vcpus, &bus)?;
         let root = bus.root;
         // A KVM without read-only memory brings each read of the configuration to us.
         if kvm.check_extension(Cap::ReadonlyMem) {
@@ -164,7 +166,7 @@ impl Monitor {
             sys::add_slot(&vm, window, root.window().host()).doing("giving the guest its PCI bus")?;
         }
         let ports = Ports::new(config.serial.take().zip(serial));
-        let machine = Arc::new(Machine::new(memory, root, ports)?);
+        let machine = Arc::new(Machine::new(memory, root, ports, posted)?);
         trace.stage("devices");
         Ok(Monitor {
             vcpus,
@@ -320,6 +322,24 @@ fn processor(
     Ok(vcpu)
 }
 
+/// Has KVM keep the writes that nobody waits for, where it can.
+///
+/// The addresses are those that the devices have now. A guest that moves one to another's place finds the same layout
+/// there, and elsewhere waits for every write.
+fn posted(kvm: &Kvm, vm: &VmFd, vcpus: &[VcpuFd], bus: &Bus) -> Result<Option<Posted>> {
+    if !kvm.check_extension(Cap::CoalescedMmio) {
+        return Ok(None);
+    }
+    let doing = "having KVM keep writes";
+    let ring = Posted::new(&vcpus[0]).doing(doing)?;
+    let configuration =
+        bus.root.posted().map(|(offset, length)| (layout::PCI_CONFIGURATION + offset, length));
+    for (address, length) in bus.posted.iter().copied().chain(configuration) {
+        vm.register_coalesced_mmio(IoEventAddress::Mmio(address), length).doing(doing)?;
+    }
+    Ok(Some(ring))
+}
+
 /// Devices find their place here.
 struct Bus<'a> {
     memory: &'a Memory,
@@ -327,12 +347,17 @@ struct Bus<'a> {
     routes: Arc<Routes>,
     events: &'a Events,
     root: Root,
+    /// Where writes of the devices' memory can wait.
+    posted: Vec<(u64, u32)>,
 }
 
 impl Bus<'_> {
     fn add(&mut self, device: Box<dyn Device>) -> Result<transport::Shared> {
+        let vectors = device.vectors();
         let shared: transport::Shared = Arc::new(Mutex::new(device));
         let address = self.root.reserve(transport::LENGTH)?;
+        self.posted
+            .extend(transport::posted(vectors).map(|(start, length)| (u64::from(address) + start, length)));
         let transport = Transport::new(
             shared.clone(),
             self.memory.clone(),

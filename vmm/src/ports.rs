@@ -1,4 +1,4 @@
-//! The few ports that the machine has: power, reset, and a serial port if it was asked for.
+//! The few ports that the machine has: power, reset, the clock, and a serial port if it was asked for.
 
 use std::io::Write;
 use std::os::fd::OwnedFd;
@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use vm_superio::Serial;
 use vm_superio::serial::NoEvents;
 
+use crate::cmos::Cmos;
 use crate::sys::Event;
 use crate::x86_64::layout;
 
@@ -24,6 +25,7 @@ pub enum Act {
 const SLEEP_ENABLE: u8 = 1 << 5;
 /// The keyboard controller's command that pulses the reset line.
 const KEYBOARD_RESET: u8 = 0xfe;
+const CLOCK_DATA: u16 = layout::PORT_CLOCK + 1;
 /// Ports of a serial port.
 const SERIAL_PORTS: u16 = 8;
 
@@ -54,13 +56,15 @@ impl Write for Sink {
 
 /// The ports.
 pub struct Ports {
+    clock: Cmos,
     serial: Option<Serial<Line, NoEvents, Sink>>,
 }
 
 impl Ports {
     /// With a serial port that writes to `output`, and whose interrupt is `event`.
     pub fn new(serial: Option<(OwnedFd, Event)>) -> Ports {
-        Ports { serial: serial.map(|(output, event)| Serial::new(Line(event), Sink(output.into()))) }
+        let clock = Cmos::default();
+        Ports { clock, serial: serial.map(|(output, event)| Serial::new(Line(event), Sink(output.into()))) }
     }
 
     /// All ones where nothing is.
@@ -71,6 +75,7 @@ impl Ports {
             layout::PORT_SLEEP_CONTROL | layout::PORT_SLEEP_STATUS | layout::PORT_RESET => *byte = 0,
             // The keyboard controller takes a command at any time; there is no keyboard.
             layout::PORT_KEYBOARD => *byte = 0,
+            CLOCK_DATA => *byte = self.clock.read(),
             _ => {
                 if let Some((serial, offset)) = self.serial_at(port) {
                     *byte = serial.read(offset);
@@ -85,6 +90,10 @@ impl Ports {
         match port {
             layout::PORT_SLEEP_CONTROL if byte == layout::SLEEP_TYPE_OFF << 2 | SLEEP_ENABLE => Act::PowerOff,
             layout::PORT_RESET if byte == layout::RESET_VALUE => Act::Reset,
+            layout::PORT_CLOCK => {
+                self.clock.select(byte);
+                Act::Nothing
+            }
             layout::PORT_KEYBOARD if byte == KEYBOARD_RESET => Act::Reset,
             _ => {
                 if let Some((serial, offset)) = self.serial_at(port) {

@@ -10,7 +10,7 @@ use crate::memory::Memory;
 use crate::monitor::Ending;
 use crate::pci::root::Root;
 use crate::ports::{Act, Ports};
-use crate::sys::{self, Event};
+use crate::sys::{self, Event, Posted};
 use crate::x86_64::layout;
 use crate::{Doing as _, Error, Result};
 
@@ -26,6 +26,8 @@ pub struct Machine {
     pub root: Root,
     /// The ports.
     pub ports: Mutex<Ports>,
+    /// Writes that are not answered yet; none where KVM keeps none.
+    posted: Option<Mutex<Posted>>,
     /// Readable when the guest ended.
     pub ended: Event,
     ending: Mutex<Option<Ending>>,
@@ -46,11 +48,12 @@ const OTHER: usize = 3;
 
 impl Machine {
     /// A machine that did not start yet.
-    pub fn new(memory: Memory, root: Root, ports: Ports) -> Result<Machine> {
+    pub fn new(memory: Memory, root: Root, ports: Ports, posted: Option<Posted>) -> Result<Machine> {
         Ok(Machine {
             memory,
             root,
             ports: Mutex::new(ports),
+            posted: posted.map(Mutex::new),
             ended: Event::new().doing("making the machine's end")?,
             ending: Mutex::new(None),
             over: AtomicBool::new(false),
@@ -98,6 +101,7 @@ impl Machine {
         while !self.over.load(Ordering::SeqCst) {
             match vcpu.run() {
                 Ok(exit) => {
+                    self.catch_up()?;
                     if let Some(ending) = self.answer(exit)? {
                         self.finish(ending);
                     }
@@ -108,6 +112,21 @@ impl Machine {
             }
         }
         Ok(())
+    }
+
+    /// Does what the guest wrote before this exit and did not wait for.
+    fn catch_up(&self) -> Result<()> {
+        let Some(posted) = &self.posted else { return Ok(()) };
+        // Held while they are done: another processor's exit comes after what its guest saw written.
+        lock(posted).take(|write| self.write(write.address, write.data()))
+    }
+
+    /// The guest wrote memory that no memory is behind.
+    fn write(&self, address: u64, data: &[u8]) -> Result<()> {
+        match configuration(address) {
+            Some(offset) => self.root.write_configuration(offset, data),
+            None => self.root.write(address, data),
+        }
     }
 
     fn answer(&self, exit: VcpuExit) -> Result<Option<Ending>> {
@@ -135,16 +154,10 @@ impl Machine {
                     self.root.read(address, data);
                 }
             },
-            VcpuExit::MmioWrite(address, data) => match configuration(address) {
-                Some(offset) => {
-                    self.count(CONFIGURATION);
-                    self.root.write_configuration(offset, data)?;
-                }
-                None => {
-                    self.count(MMIO);
-                    self.root.write(address, data)?;
-                }
-            },
+            VcpuExit::MmioWrite(address, data) => {
+                self.count(if configuration(address).is_some() { CONFIGURATION } else { MMIO });
+                self.write(address, data)?;
+            }
             VcpuExit::Shutdown => return Ok(Some(Ending::TripleFault)),
             VcpuExit::Hlt | VcpuExit::Intr | VcpuExit::IrqWindowOpen => self.count(OTHER),
             // Hyper-V's synthetic registers are KVM's; the monitor only learns of their pages.

@@ -210,7 +210,7 @@ fn drain(worker: &mut Worker, memory: &Memory, ring: &Mutex<Ring>, kick: &Event,
                 return;
             }
         }
-        match locked.queue.enable_notification::<GuestMemoryMmap>(memory) {
+        match locked.again(memory) {
             Ok(true) => {}
             Ok(false) | Err(_) => return,
         }

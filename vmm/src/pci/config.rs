@@ -1,5 +1,9 @@
 //! The configuration space of one function: bytes, and which of their bits the guest can change.
 
+/// Where the words of the header begin that say the same whatever the guest writes, and their bytes: the addresses
+/// from the second on, and that of a ROM.
+pub const FIXED: [(usize, u32); 2] = [(BAR + 4, 20), (0x30, 4)];
+
 /// Bytes that a function has.
 pub const LENGTH: usize = 4096;
 /// Bytes that are used: the rest, extended capabilities, is zero and stays so.
@@ -45,7 +49,10 @@ pub struct Space {
 }
 
 impl Space {
-    /// A function that has BAR 0 of `bar` bytes at `address`, decoding memory already.
+    /// A function that has BAR 0 of `bar` bytes at `address`.
+    ///
+    /// It does not decode memory before the guest says so: Linux would switch that off and on around each of the
+    /// seven addresses that it looks at.
     pub fn new(identity: Identity, bar: u32, address: u32) -> Space {
         let mut space = Space {
             bytes: [0; USED],
@@ -56,7 +63,6 @@ impl Space {
         };
         space.put(VENDOR, &identity.vendor.to_le_bytes());
         space.put(VENDOR + 2, &identity.device.to_le_bytes());
-        space.put(COMMAND, &COMMAND_MEMORY.to_le_bytes());
         space.allow(COMMAND, &COMMAND_WRITABLE.to_le_bytes());
         let [class, subclass, interface] = identity.class;
         space.put(8, &[identity.revision, interface, subclass, class]);
@@ -150,6 +156,8 @@ mod tests {
     #[test]
     fn a_bar_tells_its_size_and_moves() {
         let mut space = space();
+        assert_eq!(space.memory(), None);
+        space.write(COMMAND, &[2, 0]);
         assert_eq!(space.memory(), Some(0xc000_0000));
         space.write(BAR, &[0xff; 4]);
         assert_eq!(space.word(BAR), 0xffff_8000);

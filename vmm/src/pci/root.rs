@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use super::config::LENGTH;
+use super::config::{FIXED, LENGTH};
 use crate::sys::Window;
 use crate::x86_64::layout::{PCI_CONFIGURATION_LENGTH, PCI_MEMORY, PCI_MEMORY_END};
 use crate::{Doing as _, Error, Result};
@@ -80,6 +80,12 @@ impl Root {
         }
         self.functions.push(function);
         Ok(())
+    }
+
+    /// Where in the window writes change nothing, so that nobody need wait for them: start and bytes.
+    pub fn posted(&self) -> impl Iterator<Item = (u64, u32)> {
+        let places = (0..self.functions.len()).map(|place| place * FUNCTIONS * LENGTH);
+        places.flat_map(|place| FIXED.map(|(offset, length)| ((place + offset) as u64, length)))
     }
 
     /// The function at `offset` of the configuration window, and the offset in it.
@@ -213,6 +219,21 @@ mod tests {
         root.read(PCI_MEMORY, &mut word);
         assert_eq!(word, [0xff; 4]);
         root.write(u64::MAX, &word).unwrap();
+    }
+
+    #[test]
+    fn what_nobody_waits_for_changes_nothing() {
+        let root = Root::new().unwrap();
+        let mut before = [0; 256];
+        root.read_configuration(0, &mut before);
+        for (start, length) in root.posted() {
+            for offset in (start..start + u64::from(length)).step_by(4) {
+                root.write_configuration(offset, &[0xff; 4]).unwrap();
+            }
+        }
+        let mut after = [0; 256];
+        root.read_configuration(0, &mut after);
+        assert_eq!(before, after);
     }
 
     #[test]

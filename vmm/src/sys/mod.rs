@@ -7,6 +7,7 @@ mod iovec;
 mod kvm;
 mod map;
 mod net;
+mod posted;
 mod random;
 mod thread;
 
@@ -15,5 +16,6 @@ pub use iovec::{pread, pwrite, write};
 pub use kvm::{Slot, add_slot, adopt_kvm, kicked_by, supported_hyperv};
 pub use map::{Window, discard, map_file};
 pub use net::{name_tap, set_up_tap};
+pub use posted::{Posted, Write};
 pub use random::random;
 pub use thread::{KICK, block_signals, kick, tid};

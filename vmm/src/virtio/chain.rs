@@ -1,5 +1,7 @@
 //! A request in a queue as slices of the guest's memory.
 
+use std::sync::atomic::Ordering;
+
 use virtio_queue::{DescriptorChain, QueueT as _};
 use vm_memory::{GuestAddress, GuestMemoryBackend as _, GuestMemoryMmap, VolatileSlice};
 
@@ -124,10 +126,14 @@ impl Ring {
     }
 
     /// Asks the driver to kick for the next request; true if one came meanwhile.
+    ///
+    /// A driver that claims to have put more in than the queue holds has nothing that `next` would take: it is not
+    /// waited for here, or its device would look for ever.
     pub fn again(&mut self, memory: &Memory) -> Result<bool> {
-        self.queue
-            .enable_notification::<GuestMemoryMmap>(memory)
-            .map_err(|error| Error::refused("waiting for a request", error.to_string()))
+        let failed = |error: virtio_queue::Error| Error::refused("waiting for a request", error.to_string());
+        let more = self.queue.enable_notification::<GuestMemoryMmap>(memory).map_err(failed)?;
+        let end = self.queue.avail_idx::<GuestMemoryMmap>(memory, Ordering::Acquire).map_err(failed)?;
+        Ok(more && end.0.wrapping_sub(self.queue.next_avail()) <= self.queue.size())
     }
 
     /// Takes the last request back, to be seen again by `next`.

@@ -12,7 +12,7 @@ use super::device::{Activation, Device, Ring};
 use crate::events::Events;
 use crate::memory::Memory;
 use crate::pci::config::{Identity, Space};
-use crate::pci::message::{Routes, Table};
+use crate::pci::message::{ENTRY, Routes, Table};
 use crate::pci::root::Function;
 use crate::sys::Event;
 use crate::{Doing as _, Error, Result};
@@ -26,6 +26,10 @@ const DOORBELLS: u64 = 0x3000;
 const TABLE: u64 = 0x4000;
 const PENDING: u64 = 0x5000;
 const PAGE: u64 = 0x1000;
+/// Registers of the common configuration that do nothing at once: start and bytes. All but the status, that is.
+const QUIET: [(u64, u32); 2] = [(0x00, 0x14), (0x16, 0x22)];
+/// Of an entry of the table all but its control: address and data.
+const MESSAGE: u32 = 12;
 /// Bytes between two doorbells.
 const STRIDE: u32 = 4;
 
@@ -40,6 +44,16 @@ const NO_VECTOR: u16 = 0xffff;
 const FEATURES_OK: u8 = 8;
 const DRIVER_OK: u8 = 4;
 const NEEDS_RESET: u8 = 0x40;
+
+/// Where in the memory of a device with `vectors` interrupts writes can wait until the guest does something else that
+/// the monitor sees: start and bytes.
+///
+/// Whatever depends on them is a read, or a write elsewhere: the status, or the control word of an interrupt, which
+/// is masked while its message changes.
+pub fn posted(vectors: usize) -> impl Iterator<Item = (u64, u32)> {
+    let messages = (0..vectors).map(|index| (TABLE + (index * ENTRY) as u64, MESSAGE));
+    QUIET.into_iter().map(|(start, length)| (COMMON + start, length)).chain(messages)
+}
 
 /// A device as the transport and the thread of the devices share it.
 pub type Shared = Arc<Mutex<Box<dyn Device>>>;
@@ -266,7 +280,7 @@ impl Transport {
             rings.push(Ring { queue, kick: kick.try_clone().doing(doing)?, call });
         }
         self.active = true;
-        self.ring_at(self.space.memory())?;
+        self.ring_at(self.space.memory());
         let activation = Activation {
             memory: self.memory.clone(),
             rings,
@@ -281,30 +295,28 @@ impl Transport {
         self.events.forget(self.number);
         lock(&self.device).reset();
         // What cannot be taken back is rung in vain: the kick has no listener any more.
-        let _ = self.ring_at(None);
+        self.ring_at(None);
         self.active = false;
     }
 
     /// Lets KVM turn writes to the doorbells at `address` into kicks, and no longer those where they were.
-    fn ring_at(&mut self, address: Option<u64>) -> Result<()> {
+    ///
+    /// What KVM refuses, as where a guest has moved two devices to one place, comes to us as any other write.
+    fn ring_at(&mut self, address: Option<u64>) {
         let address = address.filter(|_| self.active);
-        let Some(vm) = self.vm.clone().filter(|_| address != self.doorbells) else { return Ok(()) };
-        let doing = "connecting a device's doorbells";
+        let Some(vm) = self.vm.clone().filter(|_| address != self.doorbells) else { return };
         let bell = |base: u64, index: usize| {
             IoEventAddress::Mmio(base + DOORBELLS + u64::from(STRIDE) * index as u64)
         };
-        if let Some(base) = self.doorbells.take() {
-            for (index, (_, _, kick)) in self.queues.iter().enumerate() {
-                vm.unregister_ioevent(kick.eventfd(), &bell(base, index), index as u16).doing(doing)?;
+        for (index, (_, _, kick)) in self.queues.iter().enumerate() {
+            if let Some(base) = self.doorbells {
+                let _ = vm.unregister_ioevent(kick.eventfd(), &bell(base, index), index as u16);
+            }
+            if let Some(base) = address {
+                let _ = vm.register_ioevent(kick.eventfd(), &bell(base, index), index as u16);
             }
         }
-        if let Some(base) = address {
-            for (index, (_, _, kick)) in self.queues.iter().enumerate() {
-                vm.register_ioevent(kick.eventfd(), &bell(base, index), index as u16).doing(doing)?;
-            }
-            self.doorbells = address;
-        }
-        Ok(())
+        self.doorbells = address;
     }
 }
 
@@ -346,8 +358,9 @@ impl Function for Transport {
         if offset & !3 == self.msix {
             self.table.set_control((self.space.word(self.msix) >> 16) as u16)?;
         }
-        // It may have moved. Between the halves of a move it decodes nothing, so KVM refuses nothing.
-        self.ring_at(self.space.memory())
+        // It may have moved.
+        self.ring_at(self.space.memory());
+        Ok(())
     }
 
     fn memory(&self) -> Option<(u64, u64)> {
@@ -421,6 +434,23 @@ impl Function for Transport {
         for (queue, vector, _) in &mut self.queues {
             queue.reset();
             *vector = NO_VECTOR;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_waits_that_the_guest_would_notice() {
+        let waits =
+            |at: u64| posted(2).any(|(start, length)| (start..start + u64::from(length)).contains(&at));
+        for at in [0x14, STATUS, OWN, DOORBELLS, TABLE + 12, TABLE + 15, TABLE + 28, TABLE + 32, PENDING] {
+            assert!(!waits(COMMON + at), "{at:#x}");
+        }
+        for at in [0x16, 0x34, 0x37, TABLE, TABLE + 11, TABLE + 16] {
+            assert!(waits(COMMON + at), "{at:#x}");
         }
     }
 }

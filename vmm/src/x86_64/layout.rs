@@ -61,5 +61,7 @@ pub const SLEEP_TYPE_OFF: u8 = 5;
 pub const PORT_SERIAL: u16 = 0x3f8;
 /// Its interrupt.
 pub const SERIAL_IRQ: u32 = 4;
+/// Where a register of the clock is selected; it is read at the next port.
+pub const PORT_CLOCK: u16 = 0x70;
 /// The keyboard controller, by whose command 0xfe old kernels reset.
 pub const PORT_KEYBOARD: u16 = 0x64;
