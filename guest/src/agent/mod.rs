@@ -21,7 +21,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::reboot::{RebootMode, reboot};
 
 use crate::setup::{self, Place};
-use crate::{STATE, port};
+use crate::{STATE, early, port};
 use jobs::{Act, Job};
 use session::{Session, Stage};
 
@@ -35,7 +35,10 @@ pub fn main(channel: Option<&str>) -> i32 {
     block_signals();
     // Before anything is opened: it would be taken for it later.
     let given = channel.and_then(|number| number.parse().ok()).and_then(adopt);
-    let ready = setup::run(place);
+    let ready = match place {
+        Place::Machine => early::enter().and_then(|()| setup::run(place)),
+        Place::Namespace => setup::run(place),
+    };
     let done = open(place, given).and_then(|fd| {
         let mut link = Link::new(fd, Side::Host).doing(|| "setting up the channel")?;
         match ready {
