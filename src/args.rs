@@ -191,7 +191,8 @@ fn user_run_directory() -> Option<PathBuf> {
     honoured.then(|| run.into())
 }
 
-fn in_user_namespace() -> bool {
+/// Whether user ids are not the host's own.
+pub fn in_user_namespace() -> bool {
     match std::fs::read_to_string("/proc/self/uid_map") {
         Ok(map) => !map.split_ascii_whitespace().eq(["0", "0", "4294967295"]),
         Err(_) => false,

@@ -1,6 +1,6 @@
 //! What the monitor of a VM container (the *host*) and `locule-guest` (the *guest*) say to each other.
 //!
-//! Owns the wire format and the accounts of flow control. Does no input or output, makes no
+//! Owns the wire format, the accounts of flow control, and one end's reading and writing ([`Link`]). Makes no
 //! decision, and panics on no input: either side may be taken over by its workload.
 //!
 //! # The wire
@@ -83,10 +83,12 @@ mod codec;
 pub mod document;
 mod flow;
 mod frame;
+mod link;
 
 pub use codec::{Decoder, Side, encode_data};
 pub use flow::{Incoming, Outgoing};
 pub use frame::{Ending, Frame, Scope, Stream, Violation};
+pub use link::Link;
 
 /// Version of the wire format; a peer of another version is refused.
 pub const VERSION: u32 = 1;

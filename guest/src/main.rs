@@ -12,6 +12,7 @@
 #![cfg_attr(not(test), no_main)]
 
 mod agent;
+mod early;
 mod modules;
 mod network;
 mod port;

@@ -1,7 +1,7 @@
-//! Unpacked kernels: once for each image, kept by what is in it.
+//! Unpacked kernels and their initramfs: once for each image, kept by what is in it.
 //!
-//! `NAME.elf` files by the digest of the packed image, and small files that say which digest a file of the host had
-//! when it was looked at last. All of it can be deleted at any time.
+//! `NAME.elf` files by the digest of the packed image, `NAME.cpio` files by their own, and small files that say which
+//! digest a file of the host had when it was looked at last. All of it can be deleted at any time.
 
 use std::fs::{DirBuilder, File};
 use std::io::{Read, Seek, Write};
@@ -19,7 +19,7 @@ pub fn directory() -> Result<PathBuf> {
     if let Some(data) = crate::args::data_directory()? {
         return Ok(data.join("kernels"));
     }
-    if nix::unistd::geteuid().is_root() {
+    if nix::unistd::geteuid().is_root() && !crate::args::in_user_namespace() {
         return Ok(PathBuf::from(locule_machines::home::DATA).join("kernels"));
     }
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
@@ -46,8 +46,7 @@ pub fn unpacked(mut file: File, path: &Path) -> Result<File> {
     }
     let dir = directory()?;
     let meta = file.metadata().doing(doing)?;
-    let mark =
-        format!("{}.{}.{}.{}.{}", meta.dev(), meta.ino(), meta.size(), meta.mtime(), meta.mtime_nsec());
+    let mark = mark(&meta);
     let known = std::fs::read_to_string(dir.join(&mark)).ok().filter(|digest| is_digest(digest));
     if let Some(digest) = known
         && let Ok(file) = File::open(dir.join(format!("{digest}.elf")))
@@ -69,6 +68,38 @@ pub fn unpacked(mut file: File, path: &Path) -> Result<File> {
     }
     write(&dir.join(mark), digest.as_bytes())?;
     File::open(&target).doing(|| format!("opening {}", target.display()))
+}
+
+/// What `make` makes of `sources`: from the cache, as long as these are the same files.
+pub fn made(kind: &str, sources: &[&File], make: impl FnOnce() -> Result<Vec<u8>>) -> Result<File> {
+    let dir = directory()?;
+    let marks: Vec<String> = sources
+        .iter()
+        .map(|file| file.metadata().map(|meta| mark(&meta)))
+        .collect::<std::io::Result<_>>()
+        .doing(|| "looking at what is kept unpacked")?;
+    let mark = dir.join(format!("{}.{kind}", marks.join("+")));
+    let place = |digest: &str| dir.join(format!("{digest}.{kind}"));
+    let known = std::fs::read_to_string(&mark).ok().filter(|digest| is_digest(digest));
+    if let Some(digest) = known
+        && let Ok(file) = File::open(place(&digest))
+    {
+        return Ok(file);
+    }
+    let bytes = make()?;
+    let digest = digest(&bytes);
+    self::make(&dir)?;
+    let target = place(&digest);
+    if !target.exists() {
+        write(&target, &bytes)?;
+    }
+    write(&mark, digest.as_bytes())?;
+    File::open(&target).doing(|| format!("opening {}", target.display()))
+}
+
+/// What a file's content cannot change without.
+fn mark(meta: &std::fs::Metadata) -> String {
+    format!("{}.{}.{}.{}.{}", meta.dev(), meta.ino(), meta.size(), meta.mtime(), meta.mtime_nsec())
 }
 
 /// Puts what `from` has to say into `path`, whole or not at all.

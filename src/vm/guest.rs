@@ -1,7 +1,6 @@
 //! The program that runs as the first process of a machine: where it is found.
 
 use std::fs::File;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use locule_runtime::error::Context;
@@ -31,8 +30,7 @@ pub fn open() -> Result<File> {
 /// Only its owner, who is root or the caller, may change what runs as root in every machine.
 fn check(file: File, path: &Path) -> Result<File> {
     let meta = file.metadata().doing(|| format!("looking at {}", path.display()))?;
-    let own = meta.uid() == 0 || meta.uid() == nix::unistd::geteuid().as_raw();
-    if !meta.is_file() || !own || meta.mode() & 0o022 != 0 {
+    if !meta.is_file() || !super::is_trusted(&meta) {
         return Err(Error::invalid(format!(
             "{} is not a file that only root and you may write",
             path.display()

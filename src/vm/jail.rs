@@ -9,7 +9,8 @@ use locule_runtime::sys::{caps, process};
 /// SETGID, SETUID, MKNOD and SETFCAP.
 const KEPT: [u32; 9] = [0, 1, 2, 3, 4, 6, 7, 27, 31];
 
-/// Gives up all rights but those over files, for good. Threads that are made later have no others.
+/// Gives up all rights but those over files, for good. Threads that are made later have no others; those that serve no
+/// files give up these too ([`locule_vmm::filter`]).
 pub fn enter() -> Result<()> {
     let kept: u64 = KEPT.iter().map(|number| 1 << number).sum();
     for number in 0..64 {

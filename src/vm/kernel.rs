@@ -1,20 +1,22 @@
-//! Which kernel a machine boots: one that is installed on this host and has built in what a machine needs.
+//! Which kernel a machine boots: one that is installed on this host and has what a machine needs, built in or as modules
+//! for an initramfs.
 //!
 //! Owns the search, the verdict and the choice that `locule vm kernel use` keeps. Unpacking is in `cache`.
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use locule_runtime::error::Context;
+use locule_runtime::isolation::modules;
 use locule_runtime::{Error, Result};
 
 use super::cache;
 
-/// Options that must be built in, and what for.
+/// Options that a kernel must have before its root file system, and what for.
 const NEEDED: [(&str, &str, &str); 6] = [
-    // option, module by which modules.builtin tells of it, purpose
+    // option, the module that it can be, purpose
     ("VIRTIO_PCI", "virtio_pci", "devices"),
     ("VIRTIO_FS", "virtiofs", "its root file system"),
     ("FUSE_FS", "fuse", "its root file system"),
@@ -23,6 +25,8 @@ const NEEDED: [(&str, &str, &str); 6] = [
     ("ACPI", "", "the list of its devices"),
 ];
 
+/// The table in a folder of modules.
+const TABLE: &str = "modules.dep";
 /// The file that names the chosen kernel.
 const CHOICE: &str = "chosen";
 
@@ -35,6 +39,8 @@ pub struct Kernel {
     pub version: Option<String>,
     /// Its modules.
     pub modules: Option<PathBuf>,
+    /// Modules that it needs before its root file system, so that it boots with an initramfs.
+    pub early: Vec<&'static str>,
     /// Why it cannot boot a machine; empty for one that can.
     pub problems: Vec<String>,
 }
@@ -46,6 +52,8 @@ pub struct Opened {
     pub image: File,
     /// Its modules.
     pub modules: Option<File>,
+    /// The initramfs, where it needs one.
+    pub initramfs: Option<File>,
 }
 
 /// All kernels of this host, the newest first.
@@ -93,7 +101,7 @@ fn parts(version: &str) -> Vec<u64> {
     version.split(|c: char| !c.is_ascii_digit()).filter_map(|part| part.parse().ok()).collect()
 }
 
-/// The kernel that machines boot: the chosen one, or the newest that qualifies.
+/// The kernel that machines boot: the chosen one, or the newest that qualifies, better without an initramfs.
 pub fn chosen() -> Result<Kernel> {
     if let Some(image) = choice() {
         let version = version_of(&image);
@@ -109,7 +117,9 @@ pub fn chosen() -> Result<Kernel> {
         .hint("choose another one with locule vm kernel use"));
     }
     let all = all();
-    match all.iter().find(|kernel| kernel.problems.is_empty()) {
+    let mut bootable = all.iter().filter(|kernel| kernel.problems.is_empty());
+    let newest = bootable.clone().next();
+    match bootable.find(|kernel| kernel.early.is_empty()).or(newest) {
         Some(kernel) => Ok(kernel.clone()),
         None if all.is_empty() => {
             Err(Error::unsupported("no kernel is installed that a virtual machine could boot")
@@ -193,23 +203,38 @@ impl Kernel {
             });
         }
         let config = configuration(&image, version.as_deref());
+        let mut early = Vec::new();
         match (&config, &version) {
-            (Some(config), _) => problems.extend(lacks(config)),
+            (Some(config), _) => {
+                let (absent, modular) = lacks(config);
+                if !absent.is_empty() {
+                    problems.push(format!("it lacks {}", absent.join(", ")));
+                }
+                let table = modules.as_ref().and_then(|dir| std::fs::read_to_string(dir.join(TABLE)).ok());
+                let missing = missing(&modular, table.as_deref().unwrap_or_default());
+                if !missing.is_empty() {
+                    problems.push(format!(
+                        "{} are modules of it, and its folder of modules is missing or lacks them",
+                        missing.join(", ")
+                    ));
+                }
+                early = modular;
+            }
             // One that locule built has what it needs; of another one nothing is known.
             (None, _) if image.starts_with(own_directory()) => {}
             (None, _) => problems.push(
                 "its configuration is not known: neither /boot/config-VERSION nor /lib/modules/VERSION/config is there".into(),
             ),
         }
-        Kernel { image, version, modules, problems }
+        Kernel { image, version, modules, early, problems }
     }
 
-    /// Opens it, unpacked.
-    pub fn open(&self) -> Result<Opened> {
+    /// Opens it, unpacked; with an initramfs, if it needs one, whose program is `agent`.
+    pub fn open(&self, agent: &File) -> Result<Opened> {
         let doing = || format!("opening the kernel {}", self.image.display());
         let file = File::open(&self.image).doing(doing)?;
         let meta = file.metadata().doing(doing)?;
-        if meta.mode() & 0o022 != 0 || (meta.uid() != 0 && meta.uid() != nix::unistd::geteuid().as_raw()) {
+        if !super::is_trusted(&meta) {
             return Err(Error::invalid(format!("{}: others than root and you may write it", doing())));
         }
         let modules = self
@@ -217,7 +242,33 @@ impl Kernel {
             .as_ref()
             .map(|dir| File::open(dir).doing(|| format!("opening the modules {}", dir.display())))
             .transpose()?;
-        Ok(Opened { image: cache::unpacked(file, &self.image)?, modules })
+        let image = cache::unpacked(file, &self.image)?;
+        let initramfs = match &self.modules {
+            Some(dir) if !self.early.is_empty() => Some(self.initramfs(dir, agent)?),
+            _ => None,
+        };
+        Ok(Opened { image, modules, initramfs })
+    }
+
+    fn initramfs(&self, dir: &Path, agent: &File) -> Result<File> {
+        let doing = || format!("making the initramfs of the kernel {}", self.image.display());
+        let table = File::open(dir.join(TABLE)).doing(doing)?;
+        cache::made("cpio", &[&table, agent], || {
+            let table = std::fs::read_to_string(dir.join(TABLE)).doing(doing)?;
+            let files = in_order(&self.early, &table);
+            let modules = files
+                .into_iter()
+                .map(|file| {
+                    Ok((file.to_owned(), std::fs::read(dir.join(file)).doing(|| format!("reading {file}"))?))
+                })
+                .collect::<Result<Vec<_>>>()
+                .map_err(|err| err.context(doing()))?;
+            // At its start: others may have read from this descriptor.
+            let mut program = vec![0; usize::try_from(agent.metadata().doing(doing)?.len()).unwrap_or(0)];
+            agent.read_exact_at(&mut program, 0).doing(doing)?;
+            locule_vmm::kernel::initramfs(&program, &modules)
+                .map_err(|err| Error::invalid(format!("{}: {err}", doing())))
+        })
     }
 }
 
@@ -249,8 +300,24 @@ fn configuration(image: &Path, version: Option<&str>) -> Option<Config> {
     None
 }
 
-/// What a configuration lacks.
-fn lacks(config: &Config) -> Vec<String> {
+/// The modules of `names` that a table of modules does not have.
+fn missing(names: &[&'static str], table: &str) -> Vec<&'static str> {
+    names.iter().copied().filter(|name| modules::order(table, name).is_none()).collect()
+}
+
+/// The files of `names` and of what they depend on, each once, in the order of their insertion.
+fn in_order<'a>(names: &[&str], table: &'a str) -> Vec<&'a str> {
+    let mut files: Vec<&str> = Vec::new();
+    for file in names.iter().filter_map(|name| modules::order(table, name)).flatten() {
+        if !files.contains(&file) {
+            files.push(file);
+        }
+    }
+    files
+}
+
+/// What a configuration lacks, with its purpose, and the modules that it has instead of being built in.
+fn lacks(config: &Config) -> (Vec<String>, Vec<&'static str>) {
     let mut modular = Vec::new();
     let mut absent = Vec::new();
     for (option, module, purpose) in NEEDED {
@@ -261,27 +328,20 @@ fn lacks(config: &Config) -> Vec<String> {
                     .find_map(|line| line.strip_prefix("CONFIG_")?.strip_prefix(option)?.strip_prefix('='));
                 match value {
                     Some("y") => {}
-                    Some(_) => modular.push(option),
-                    None => absent.push(format!("{option} (for {purpose})")),
+                    Some("m") if !module.is_empty() => modular.push(module),
+                    _ => absent.push(format!("{option} (for {purpose})")),
                 }
             }
             Config::Builtin(_) if module.is_empty() => {}
             Config::Builtin(text) => {
                 let name = format!("/{module}.ko");
                 if !text.lines().any(|line| line.trim_end().ends_with(&name)) {
-                    modular.push(option);
+                    modular.push(module);
                 }
             }
         }
     }
-    let mut problems = Vec::new();
-    if !absent.is_empty() {
-        problems.push(format!("it lacks {}", absent.join(", ")));
-    }
-    if !modular.is_empty() {
-        problems.push(format!("{} must be built in, and would be modules", modular.join(", ")));
-    }
-    problems
+    (absent, modular)
 }
 
 #[cfg(test)]
@@ -291,25 +351,33 @@ mod tests {
     #[test]
     fn what_is_modular_or_absent_is_told() {
         let all = NEEDED.map(|(option, ..)| format!("CONFIG_{option}=y")).join("\n");
-        assert!(lacks(&Config::Text(all.clone())).is_empty());
-        let told =
+        assert_eq!(lacks(&Config::Text(all.clone())), (vec![], vec![]));
+        let (absent, modular) =
             lacks(&Config::Text(all.replace("VIRTIO_FS=y", "VIRTIO_FS=m").replace("CONFIG_PVH=y\n", "")));
-        assert_eq!(told.len(), 2);
-        assert!(
-            told[0].contains("PVH (for its entry)") && told[1].contains("VIRTIO_FS must be built in"),
-            "{told:?}"
-        );
+        assert_eq!((absent, modular), (vec!["PVH (for its entry)".to_owned()], vec!["virtiofs"]));
         // A longer name is another option.
-        let told = lacks(&Config::Text(all.replace("CONFIG_VIRTIO_PCI=y", "CONFIG_VIRTIO_PCI_LEGACY=y")));
-        assert!(told[0].contains("VIRTIO_PCI"), "{told:?}");
+        let (absent, _) =
+            lacks(&Config::Text(all.replace("CONFIG_VIRTIO_PCI=y", "CONFIG_VIRTIO_PCI_LEGACY=y")));
+        assert_eq!(absent, ["VIRTIO_PCI (for devices)"]);
     }
 
     #[test]
     fn the_list_of_builtins_serves_as_well() {
         let text =
             "kernel/drivers/virtio/virtio_pci.ko\nkernel/fs/fuse/fuse.ko\nkernel/fs/fuse/virtiofs.ko\n";
-        let told = lacks(&Config::Builtin(text.into()));
-        assert_eq!(told, ["VIRTIO_CONSOLE must be built in, and would be modules"]);
+        assert_eq!(lacks(&Config::Builtin(text.into())), (vec![], vec!["virtio_console"]));
+    }
+
+    #[test]
+    fn modules_come_once_and_in_order() {
+        let table = "k/virtio.ko:\nk/virtio_ring.ko: k/virtio.ko\n\
+            k/virtio_pci.ko: k/virtio_ring.ko k/virtio.ko\nk/fuse.ko:\n\
+            k/virtiofs.ko: k/fuse.ko k/virtio_ring.ko k/virtio.ko\n";
+        assert_eq!(
+            in_order(&["virtio_pci", "virtiofs", "fuse"], table),
+            ["k/virtio.ko", "k/virtio_ring.ko", "k/virtio_pci.ko", "k/fuse.ko", "k/virtiofs.ko"]
+        );
+        assert_eq!(missing(&["fuse", "virtio_console"], table), ["virtio_console"]);
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub mod size;
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use locule_machines::host::Finding;
@@ -45,8 +46,8 @@ impl Hypervisor for Kvm {
         let refused = |err: Error| err.context("isolation vm");
         let kvm = kvm().map_err(refused)?;
         let size = size::Size::of(wanted.resources).map_err(refused)?;
-        let kernel = kernel::chosen().and_then(|kernel| kernel.open()).map_err(refused)?;
         let agent = guest::open().map_err(refused)?;
+        let kernel = kernel::chosen().and_then(|kernel| kernel.open(&agent)).map_err(refused)?;
         let options = options::Options::of(wanted.annotations).map_err(refused)?;
         let null = File::options().read(true).write(true).open("/dev/null").doing(|| "opening /dev/null")?;
         Ok(Box::new(Parts { kvm, size, kernel, agent, null, options }))
@@ -59,6 +60,16 @@ impl Hypervisor for Kvm {
     fn take_over(&self) -> Result<(Vec<u8>, Vec<OwnedFd>)> {
         network::take_over()
     }
+}
+
+/// Whether only root and the caller may write a file.
+///
+/// In a user namespace that does not map the host's root, whoever owns `/` stands for it: its files look like those of
+/// everybody who is not mapped either.
+fn is_trusted(meta: &std::fs::Metadata) -> bool {
+    let root = || std::fs::metadata("/").is_ok_and(|root| root.uid() == meta.uid());
+    let own = meta.uid() == 0 || meta.uid() == nix::unistd::geteuid().as_raw();
+    meta.mode() & 0o022 == 0 && (own || (crate::args::in_user_namespace() && root()))
 }
 
 /// Opens KVM; says why it could not run a machine.
@@ -116,6 +127,7 @@ impl Monitor for Parts {
         let mut all =
             vec![self.kvm.as_fd(), self.kernel.image.as_fd(), self.agent.as_fd(), self.null.as_fd()];
         all.extend(self.kernel.modules.as_ref().map(AsFd::as_fd));
+        all.extend(self.kernel.initramfs.as_ref().map(AsFd::as_fd));
         all
     }
 

@@ -82,7 +82,7 @@ impl Machine {
             memory: size.memory,
             vcpus: size.processors,
             kernel: kernel.image,
-            initramfs: None::<File>,
+            initramfs: kernel.initramfs,
             command_line: String::new(),
             tree: Some(tree),
             channel: Some(theirs.into()),

@@ -1,4 +1,4 @@
-//! What each kind of thread may still ask of the kernel; any other call fails with EPERM.
+//! What each kind of thread may still ask of the kernel, and with which rights; any other call fails with EPERM.
 //!
 //! A filter is inherited by threads that the filtered one starts, and can only become narrower: nothing that
 //! needs more may be started from a virtual processor's or the devices' thread.
@@ -7,6 +7,8 @@ use seccompiler::SeccompCmpOp::{Eq, MaskedEq};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
 };
+
+use locule_runtime::sys::caps;
 
 use crate::{Error, Result};
 
@@ -253,6 +255,12 @@ pub fn program(kind: Kind) -> Result<BpfProgram> {
         .map_err(|error| wrong(&error))
 }
 
+/// Of the calling thread alone. It is not root with all rights after a later execve(2), as there is none.
+fn give_up_capabilities() -> nix::Result<()> {
+    let none = caps::Sets { effective: 0, permitted: 0, inheritable: 0 };
+    caps::set(none)
+}
+
 /// Makes `clone3` a call that this kernel seems not to have.
 fn no_clone3() -> std::result::Result<BpfProgram, seccompiler::BackendError> {
     let rules = [(libc::SYS_clone3, Vec::new())].into();
@@ -268,12 +276,15 @@ fn compile(
     SeccompFilter::new(rules, other, listed, architecture).and_then(BpfProgram::try_from)
 }
 
-/// Narrows the calling thread, and those that it starts, for good.
+/// Narrows the calling thread, and those that it starts, for good. All but the file server give up every capability.
 pub fn enter(kind: Kind) -> Result<()> {
     let refused = |error: &dyn std::fmt::Display| {
         Error::refused(format!("filtering the calls of a {kind:?} thread"), error.to_string())
     };
     let program = program(kind)?;
+    if kind != Kind::Files {
+        give_up_capabilities().map_err(|error| refused(&error))?;
+    }
     if starts_threads(kind) {
         let first = no_clone3().map_err(|error| refused(&error))?;
         seccompiler::apply_filter(&first).map_err(|error| refused(&error))?;

@@ -2,7 +2,6 @@
 //! workers and the signals.
 
 mod jobs;
-mod link;
 mod requests;
 mod session;
 
@@ -12,7 +11,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use locule_channel::document::GuestHello;
-use locule_channel::{Ending, Frame, INIT, VERSION, Violation};
+use locule_channel::{Ending, Frame, INIT, Link, Side, VERSION, Violation};
 use locule_runtime::cgroup::{Event, Watch};
 use locule_runtime::error::{Context, Result};
 use locule_runtime::sys::clone::{Exit, reap_any};
@@ -22,9 +21,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::reboot::{RebootMode, reboot};
 
 use crate::setup::{self, Place};
-use crate::{STATE, port};
+use crate::{STATE, early, port};
 use jobs::{Act, Job};
-use link::Link;
 use session::{Session, Stage};
 
 /// How long what was killed may take to vanish before the machine goes without it.
@@ -37,9 +35,12 @@ pub fn main(channel: Option<&str>) -> i32 {
     block_signals();
     // Before anything is opened: it would be taken for it later.
     let given = channel.and_then(|number| number.parse().ok()).and_then(adopt);
-    let ready = setup::run(place);
+    let ready = match place {
+        Place::Machine => early::enter().and_then(|()| setup::run(place)),
+        Place::Namespace => setup::run(place),
+    };
     let done = open(place, given).and_then(|fd| {
-        let mut link = Link::new(fd)?;
+        let mut link = Link::new(fd, Side::Host).doing(|| "setting up the channel")?;
         match ready {
             Ok(warnings) => Agent::new(link)?.run(warnings),
             Err(err) => {
@@ -213,11 +214,18 @@ impl Agent {
     }
 
     fn read_frames(&mut self) {
-        while let Some(frame) = self.link.next() {
-            if let Err(violation) = self.obey(frame) {
-                self.link.refuse(&violation);
+        loop {
+            match self.link.receive() {
+                Ok(Some(frame)) => {
+                    if let Err(violation) = self.obey(frame) {
+                        eprintln!("locule-guest: {violation}");
+                        self.link.refuse(&violation);
+                    }
+                    self.link.flush();
+                }
+                Ok(None) => return,
+                Err(violation) => eprintln!("locule-guest: {violation}"),
             }
-            self.link.flush();
         }
     }
 

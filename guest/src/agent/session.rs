@@ -5,13 +5,11 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use locule_channel::{Frame, Incoming, LARGEST_DATA, Outgoing, Stream, Violation, encode_data};
+use locule_channel::{Frame, Incoming, LARGEST_DATA, Link, Outgoing, Stream, Violation, encode_data};
 use locule_runtime::error::{Context, Result};
 use locule_runtime::sys::{socket, tty};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-
-use super::link::Link;
 
 /// Where a process is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

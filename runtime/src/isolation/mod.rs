@@ -3,10 +3,11 @@
 //! A VM container is an ordinary container whose init becomes the monitor of a machine instead of executing the
 //! workload. This crate knows no monitor: a [`Hypervisor`] is provided by the program. Owned here: what is refused
 //! ([`refuse`]), which part of the document holds outside and which inside ([`split`]), what the monitor finds where
-//! it runs ([`stage`]), and how later calls talk to it ([`control`]).
+//! it runs ([`stage`]), how its kernel's modules are ordered ([`modules`]), and how later calls talk to it ([`control`]).
 
 pub mod control;
 pub mod exec;
+pub mod modules;
 pub mod refuse;
 pub mod split;
 pub mod stage;

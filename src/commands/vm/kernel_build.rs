@@ -86,8 +86,7 @@ fn build(source: &Path, dir: &Path, matches: &ArgMatches, out: &mut Out) -> Resu
     let config = objects.join(".config");
     let doing = || format!("writing {}", config.display());
     let tiny = std::fs::read_to_string(&config).doing(doing)?;
-    // The later of two lines for an option counts.
-    std::fs::write(&config, format!("{tiny}\n{FRAGMENT}")).doing(doing)?;
+    std::fs::write(&config, merged(&tiny, FRAGMENT)).doing(doing)?;
     call(make().arg("olddefconfig"), "completing the kernel's configuration")?;
     let made = std::fs::read_to_string(&config).doing(|| format!("reading {}", config.display()))?;
     let lost = lost(FRAGMENT, &made);
@@ -138,6 +137,20 @@ fn call(command: &mut Command, act: &str) -> Result<()> {
     }
 }
 
+/// The option that a line of a configuration sets, or says to be off.
+fn option_of(line: &str) -> Option<&str> {
+    let line = line.strip_prefix("# ").unwrap_or(line).strip_prefix("CONFIG_")?;
+    line.split(['=', ' ']).next()
+}
+
+/// A configuration with the lines of `fragment` instead of its own for the same options: two would make the kernel's
+/// make complain.
+fn merged(config: &str, fragment: &str) -> String {
+    let set: std::collections::BTreeSet<&str> = fragment.lines().filter_map(option_of).collect();
+    let kept = config.lines().filter(|line| option_of(line).is_none_or(|option| !set.contains(option)));
+    kept.chain(fragment.lines()).map(|line| format!("{line}\n")).collect()
+}
+
 /// Lines of `fragment` that did not make it into `made`.
 fn lost(fragment: &str, made: &str) -> Vec<String> {
     fragment
@@ -166,6 +179,15 @@ mod tests {
         assert_eq!(
             lost(fragment, "CONFIG_A=m\nCONFIG_BB=y\nCONFIG_C=y\nCONFIG_D=\"x\"\n"),
             ["A=y", "B=y", "C=n"]
+        );
+    }
+
+    #[test]
+    fn the_fragments_lines_come_instead_of_others() {
+        let config = "# a comment\nCONFIG_A=n\n# CONFIG_B is not set\nCONFIG_AB=y\n";
+        assert_eq!(
+            merged(config, "# CONFIG_A is not set\nCONFIG_B=y\n"),
+            "# a comment\nCONFIG_AB=y\n# CONFIG_A is not set\nCONFIG_B=y\n"
         );
     }
 

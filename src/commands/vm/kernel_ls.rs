@@ -17,9 +17,10 @@ pub const VERB: Verb = Verb {
     name: "vm kernel ls",
     about: "List the kernels of this host, and whether virtual machines can boot them",
     usage: "[options]",
-    details: "A virtual machine boots a kernel that is installed on this host, without an initial RAM disk. So virtio-pci, \
-virtio-fs and virtio-console must be built into it, as they are in Debian's from 13 (trixie) on. The one marked * is used: \
-that of locule vm kernel use, else the newest that qualifies.",
+    details: "A virtual machine boots a kernel that is installed on this host. It needs virtio-pci, virtio-fs and \
+virtio-console: built in, as in Debian's from 13 (trixie) on, or as modules, as in Debian 12's, which then come from an \
+initramfs that is made and kept beside the unpacked kernel. The one marked * is used: that of locule vm kernel use, else the \
+newest that qualifies, those without an initramfs first.",
     examples: &[("For a program", "locule vm kernel ls --format json")],
     arguments: |command| {
         command.arg(
@@ -46,7 +47,8 @@ fn run(_globals: &Globals, matches: &ArgMatches, out: &mut Out) -> Result<i32> {
             .map(|kernel| {
                 json!({
                     "version": kernel.version, "image": kernel.image, "modules": kernel.modules,
-                    "used": used.as_ref() == Some(kernel), "problems": kernel.problems,
+                    "used": used.as_ref() == Some(kernel), "initramfs": !kernel.early.is_empty(),
+                    "problems": kernel.problems,
                 })
             })
             .collect();
@@ -60,10 +62,10 @@ fn run(_globals: &Globals, matches: &ArgMatches, out: &mut Out) -> Result<i32> {
                 if used.as_ref() == Some(kernel) { "*".into() } else { String::new() },
                 kernel.version.clone().unwrap_or_else(|| "-".into()),
                 kernel.image.display().to_string(),
-                if kernel.problems.is_empty() {
-                    "yes".into()
-                } else {
-                    format!("no: {}", kernel.problems.join("; "))
+                match (kernel.problems.is_empty(), kernel.early.is_empty()) {
+                    (true, true) => "yes".into(),
+                    (true, false) => "yes (initramfs)".into(),
+                    _ => format!("no: {}", kernel.problems.join("; ")),
                 },
             ]
         })

@@ -1,4 +1,4 @@
-"""Images that suites need and the VM, which has no network, cannot fetch: OCI archives, made on the host and kept.
+"""Images and kernels that suites need and the VM, which has no network, cannot fetch: made on the host and kept.
 
 A test file names those that it needs in a line `# needs: NAME…`; they are in /var/tmp/images of the machine when it runs.
 """
@@ -13,6 +13,8 @@ from pathlib import Path
 
 # name -> words of `locule image build`
 RECIPES = {"debian-13": ["--slim", "debian:13"]}
+# name -> release of Debian, package: what it and those that it needs have in /boot and /lib/modules
+KERNELS = {"kernel-12": ("bookworm", "linux-image-cloud-amd64")}
 
 
 def needed(path):
@@ -23,7 +25,7 @@ def needed(path):
 
 def place(name, cache):
     """Where the archive is kept: another recipe is another file."""
-    return cache / f"{name}-{hashlib.sha256(repr(RECIPES[name]).encode()).hexdigest()[:16]}.tar"
+    return cache / f"{name}-{hashlib.sha256(repr(RECIPES.get(name) or KERNELS[name]).encode()).hexdigest()[:16]}.tar"
 
 
 def is_there(name, cache):
@@ -33,12 +35,15 @@ def is_there(name, cache):
 
 def archive(name, cache, program, mirror):
     """The archive called `name`, from the cache or made now by `program`; `mirror()` names Debian's."""
-    recipe, final = RECIPES[name], place(name, cache)
+    final = place(name, cache)
     if final.exists():
         return final
     cache.mkdir(parents=True, exist_ok=True)
     for stale in cache.glob(f"{name}-*.tar"):
         stale.unlink()
+    if name in KERNELS:
+        return kernel(name, final, mirror())
+    recipe = RECIPES[name]
     with tempfile.TemporaryDirectory(dir=cache) as work:
         image = [program, "image"]
         environment = {**os.environ, "LOCULE_IMAGES": f"{work}/store"}
@@ -48,5 +53,17 @@ def archive(name, cache, program, mirror):
             subprocess.run([*image, "build", "--mirror", mirror(), "--name", tag, *recipe], timeout=1800, **told)
             part = f"{work}/image.tar"
             subprocess.run([*image, "save", "--format", "oci", "--output", part, tag], timeout=600, **told)
+        shutil.move(part, final)
+    return final
+
+
+def kernel(name, final, mirror):
+    """The archive of a kernel of Debian, whose signature apt checks."""
+    release, package = KERNELS[name]
+    with tempfile.TemporaryDirectory(dir=final.parent) as work, open(f"{final}.log", "w") as log:
+        told = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log, "check": True, "timeout": 1800}
+        root, part = f"{work}/root", f"{work}/kernel.tar"
+        subprocess.run(["mmdebstrap", "--variant=extract", f"--include={package}", release, root, mirror], **told)
+        subprocess.run(["tar", "-C", root, "-cf", part, "boot", "lib/modules"], **told)
         shutil.move(part, final)
     return final

@@ -16,22 +16,28 @@ pub fn extract(image: &[u8]) -> Result<Vec<u8>> {
     }
     let header = bzimage::header(image)
         .ok_or_else(|| Error::refused(DOING, "it is neither an ELF file nor a bzImage"))?;
-    let payload = &image[header.payload];
-    let kernel = match payload {
+    let kernel = packed(&image[header.payload], "take the vmlinux of this kernel")?;
+    if !kernel.starts_with(b"\x7fELF") {
+        return Err(Error::refused(DOING, "what it holds is no ELF file"));
+    }
+    Ok(kernel)
+}
+
+/// A module as it is inserted, of a file that may be packed.
+pub(super) fn module(file: &[u8]) -> Result<Vec<u8>> {
+    packed(file, "unpack it")
+}
+
+/// Undoes a packing, which the first bytes tell; an ELF file is returned as it is.
+fn packed(payload: &[u8], hint: &str) -> Result<Vec<u8>> {
+    match payload {
         [0x1f, 0x8b, ..] => whole(flate2::read::GzDecoder::new(payload)),
         [0x28, 0xb5, 0x2f, 0xfd, ..] => zstandard(payload),
         [0xfd, b'7', b'z', b'X', b'Z', ..] => whole(lzma_rust2::XzReader::new(payload, false)),
         [0x02, 0x21, 0x4c, 0x18, ..] => lz4(payload),
         [b'\x7f', b'E', b'L', b'F', ..] => Ok(payload.to_vec()),
-        _ => Err(Error::refused(
-            DOING,
-            "its compression is none of gzip, zstd, LZ4 and xz: take the vmlinux of this kernel",
-        )),
-    }?;
-    if !kernel.starts_with(b"\x7fELF") {
-        return Err(Error::refused(DOING, "what it holds is no ELF file"));
+        _ => Err(Error::refused(DOING, format!("its compression is none of gzip, zstd, LZ4 and xz: {hint}"))),
     }
-    Ok(kernel)
 }
 
 fn broken(error: impl std::fmt::Display) -> Error {

@@ -109,10 +109,10 @@ impl Session {
         let outcome = match (caller.wants, ask) {
             (Wants::Process(session), Ask::Signal(number)) => {
                 let frame = Frame::Signal { session, scope: Scope::Process, signal: number.unsigned_abs() };
-                self.link.send(&frame)
+                self.send(&frame)
             }
             (Wants::Process(session), Ask::Resize(rows, columns)) => {
-                self.link.send(&Frame::Resize { session, rows, columns })
+                self.send(&Frame::Resize { session, rows, columns })
             }
             (Wants::Unknown, ask) => self.ask(key, ask, fds),
             _ => Err(Error::invalid("this connection has asked for something else already")),
@@ -141,22 +141,21 @@ impl Session {
                     process.console_size = Some(ConsoleSize { height: rows.into(), width: columns.into() });
                 }
                 let document = serde_json::to_value(process).doing(|| "encoding the process")?;
-                self.link
-                    .send(&Frame::Exec { session: id, exec: Exec { process: document, cgroup: None } })?;
+                self.send(&Frame::Exec { session: id, exec: Exec { process: document, cgroup: None } })?;
                 self.processes.insert(id, made);
                 Wants::Process(id)
             }
             Ask::Processes => {
-                self.link.send(&Frame::Ps { request: id })?;
+                self.send(&Frame::Ps { request: id })?;
                 Wants::Processes(id)
             }
             Ask::Statistics => {
-                self.link.send(&Frame::Stats { request: id })?;
+                self.send(&Frame::Stats { request: id })?;
                 Wants::Statistics(id)
             }
             Ask::Update(resources) => {
                 let resources = serde_json::to_value(resources).doing(|| "encoding the limits")?;
-                self.link.send(&Frame::Update { request: id, resources })?;
+                self.send(&Frame::Update { request: id, resources })?;
                 Wants::Update(id)
             }
             Ask::Signal(_) | Ask::Resize(..) => {
@@ -219,7 +218,7 @@ impl Session {
         let answer = match wants {
             Wants::Processes(_) => match Frame::processes(told) {
                 Ok(list) => Answer::Processes(members(list)),
-                Err(violation) => Answer::Failed(super::link::breach(violation)),
+                Err(violation) => Answer::Failed(super::breach(violation)),
             },
             Wants::Statistics(_) => Answer::Statistics(Box::new(told)),
             _ => Answer::Done,

@@ -21,14 +21,13 @@
 
 mod callers;
 mod endpoint;
-mod link;
 mod process;
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use locule_channel::document::{Create, GuestHello, HostHello, Interface, Running};
-use locule_channel::{Ending, Frame, INIT, Scope, VERSION, Violation};
+use locule_channel::{Ending, Frame, INIT, Link, Scope, Side, VERSION, Violation};
 use locule_runtime::error::{Context, Error, Kind, Result};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::SigSet;
@@ -36,7 +35,6 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use serde_json::Value;
 
 use callers::Caller;
-use link::{Link, breach};
 use process::Process;
 
 /// How the container's own process ended.
@@ -77,6 +75,15 @@ enum Source {
     Asked,
 }
 
+fn gone() -> Error {
+    Error::new(Kind::NotRunning, "the virtual machine ended")
+}
+
+/// What the guest did wrong.
+fn breach(violation: impl std::fmt::Display) -> Error {
+    Error::new(Kind::System, format!("the guest: {violation}"))
+}
+
 /// A session; see the module's text.
 #[derive(Debug)]
 pub struct Session {
@@ -110,7 +117,7 @@ impl Session {
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let signals = SignalFd::with_flags(&SigSet::all(), flags).doing(|| "listening for signals")?;
         Ok(Session {
-            link: Link::new(channel)?,
+            link: Link::new(channel, Side::Guest).doing(|| "setting up the channel to the guest")?,
             signals,
             control,
             machine,
@@ -136,14 +143,14 @@ impl Session {
             ))));
         }
         hello.version = VERSION;
-        self.link.send(&Frame::HostHello(hello))?;
+        self.send(&Frame::HostHello(hello))?;
         Ok(guest)
     }
 
     /// Has the container made; it then waits for [`Session::start`].
     pub fn create(&mut self, id: &str, config: Value) -> Result<Running> {
         self.own.push(INIT);
-        self.link.send(&Frame::Create(Create { id: id.to_owned(), config }))?;
+        self.send(&Frame::Create(Create { id: id.to_owned(), config }))?;
         self.tell_size(INIT);
         self.made()
     }
@@ -151,7 +158,7 @@ impl Session {
     /// Has the container's own process executed.
     pub fn start(&mut self) -> Result<Running> {
         self.own.push(INIT);
-        self.link.send(&Frame::Start)?;
+        self.send(&Frame::Start)?;
         self.made()
     }
 
@@ -159,7 +166,7 @@ impl Session {
     pub fn network(&mut self, interface: Interface) -> Result<()> {
         let request = self.take_number();
         self.own.push(request);
-        self.link.send(&Frame::Network { request, interface })?;
+        self.send(&Frame::Network { request, interface })?;
         self.word(request).map(drop)
     }
 
@@ -167,7 +174,7 @@ impl Session {
     pub fn stats(&mut self) -> Result<Value> {
         let request = self.take_number();
         self.own.push(request);
-        self.link.send(&Frame::Stats { request })?;
+        self.send(&Frame::Stats { request })?;
         match self.word(request)? {
             Word::Done(answer) => Ok(answer),
             _ => Err(breach(Violation::new("an answer to another question"))),
@@ -176,7 +183,7 @@ impl Session {
 
     /// Sets the guest's wall clock.
     pub fn set_time(&mut self, seconds: u64, nanoseconds: u32) -> Result<()> {
-        self.link.send(&Frame::SetTime { seconds, nanoseconds })
+        self.send(&Frame::SetTime { seconds, nanoseconds })
     }
 
     /// How often the guest's kernel has killed in the container for lack of memory.
@@ -190,7 +197,7 @@ impl Session {
             if let Some(status) = self.status() {
                 return Ok(Woke::Ended(status));
             }
-            self.link.check()?;
+            self.check_link()?;
             self.check_machine()?;
             if self.turn(&[fd])? {
                 return Ok(Woke::Ready);
@@ -205,7 +212,7 @@ impl Session {
 
     /// Has the guest end, and waits until it did.
     pub fn shut_down(&mut self) -> Result<()> {
-        self.link.send(&Frame::Shutdown)?;
+        self.send(&Frame::Shutdown)?;
         while !self.link.has_ended() && !self.machine_ended {
             self.turn(&[])?;
         }
@@ -246,15 +253,27 @@ impl Session {
             if let Some(answer) = answer(self) {
                 return Ok(answer);
             }
-            self.link.check()?;
+            self.check_link()?;
             self.check_machine()?;
             self.turn(asked)?;
         }
     }
 
+    /// Queues a frame for the guest.
+    pub(self) fn send(&mut self, frame: &Frame) -> Result<()> {
+        self.link.send(frame).map_err(|violation| {
+            Error::unsupported(format!("asking the guest: {violation}")).hint("the document is too long")
+        })
+    }
+
+    fn check_link(&self) -> Result<()> {
+        // The machine's end is not the session's to explain.
+        if self.link.has_ended() { Err(gone()) } else { Ok(()) }
+    }
+
     fn check_machine(&self) -> Result<()> {
         if self.machine_ended {
-            return Err(Error::new(Kind::NotRunning, "the virtual machine ended"));
+            return Err(gone());
         }
         Ok(())
     }
@@ -385,7 +404,7 @@ impl Session {
     }
 
     fn read_frames(&mut self) -> Result<()> {
-        while let Some(frame) = self.link.next()? {
+        while let Some(frame) = self.link.receive().map_err(breach)? {
             self.take(frame)?;
         }
         Ok(())

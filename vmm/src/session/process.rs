@@ -7,10 +7,9 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 use std::os::fd::AsFd;
 
-use locule_channel::{Ending, Frame, Incoming, LARGEST_DATA, Outgoing, Stream, Violation, encode_data};
+use locule_channel::{Ending, Frame, Incoming, LARGEST_DATA, Link, Outgoing, Stream, Violation, encode_data};
 
 use super::endpoint::{Endpoint, is_later};
-use super::link::Link;
 use crate::sys::io::Direction;
 
 /// A process.

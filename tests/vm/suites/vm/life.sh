@@ -59,6 +59,10 @@ threads() { awk '$1 == "Name:" { name = $2 } $1 == "NoNewPrivs:" { no = $2 } $1 
 is "every thread of the monitor filters its system calls" "$(threads | grep -v ' 2 1$')" ""
 is "the processors', the devices' and the file server's too" \
     "$(threads | grep -oE '^(vcpu0|devices|fs|fs0|fs1) ' | sort | xargs)" "devices fs fs0 fs1 vcpu0"
+# Name and permitted capabilities of every thread that has some.
+able() { awk '$1 == "Name:" { name = $2 } $1 == "CapPrm:" && $2 !~ /^0*$/ { print name }' \
+    "/proc/$(pid_of long)"/task/*/status | sort -u | xargs; }
+is "none but the file server's threads have capabilities" "$(able)" "fs fs0 fs1"
 check "its output comes" eventually grep -q up "$WORK/long/output"
 is "exec" "$(rt exec long echo inside)" inside
 rt exec long sh -c 'exit 9'
