@@ -5,6 +5,7 @@
 pub mod cpus;
 mod device;
 mod held;
+pub mod ptys;
 
 pub use device::{disk_device, disk_of};
 pub use held::{agrees, present, unlimited};

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::Value as Json;
 
-use super::kernel::Running;
+use super::kernel::{PTYS, Running};
 use super::{flat, key_of, pending};
 use crate::definition::forms::ULIMITS;
 use crate::definition::keys::Holds;
@@ -155,6 +155,12 @@ fn effective(
             continue;
         }
         found.push((path.clone(), spelled(&path, &held), agrees));
+    }
+    if !running.container.is_vm()
+        && let Some(asked) = definition.pids.ptys
+        && let Ok(most) = running.ptys()
+    {
+        found.push((PTYS.to_owned(), most.into(), Some(most == asked)));
     }
     // A virtual machine's first process here is its monitor, whose limits are its own.
     if !running.container.is_vm()
