@@ -97,7 +97,7 @@ docs: need-build ## Write man/ and completions/ anew from the declarations
 man: ## Read the manual
 	man -l man/locule.1
 
-install: release ## Install the binaries, the manual and the completions below PREFIX
+install: release ## Install the binaries, systemd units, the manual and completions below PREFIX
 	install -D -m 755 $(binary) $(DESTDIR)$(PREFIX)/bin/locule
 	ln -sf locule $(DESTDIR)$(PREFIX)/bin/locule-vm
 	install -D -m 755 $(dir $(binary))locule-guest $(DESTDIR)$(PREFIX)/libexec/locule/locule-guest
@@ -109,6 +109,7 @@ install: release ## Install the binaries, the manual and the completions below P
 	install -D -m 644 completions/locule.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/locule
 	install -D -m 644 completions/_locule $(DESTDIR)$(PREFIX)/share/zsh/vendor-completions/_locule
 	install -D -m 644 completions/locule.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/locule.fish
+	tools/units $(PREFIX) $(DESTDIR)
 
 deb: release ## Build a Debian package: program, units, manual, completions, profiles
 	tools/deb $(binary)
@@ -116,6 +117,7 @@ deb: release ## Build a Debian package: program, units, manual, completions, pro
 uninstall: ## Remove what install installed
 	rm -rf $(DESTDIR)$(PREFIX)/share/locule/profiles
 	rm -rf $(DESTDIR)$(PREFIX)/libexec/locule
+	tools/units --remove $(PREFIX) $(DESTDIR)
 	rm -f $(DESTDIR)$(PREFIX)/bin/locule $(DESTDIR)$(PREFIX)/bin/locule-vm $(DESTDIR)$(PREFIX)/share/man/man1/locule.1 \
 	    $(DESTDIR)$(PREFIX)/share/man/man5/locule-machine.toml.5 \
 	    $(DESTDIR)$(PREFIX)/share/man/man1/locule-*.1 \

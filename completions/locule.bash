@@ -1148,7 +1148,7 @@ _locule() {
             return 0
             ;;
         locule__subcmd__keeper)
-            opts="-h --help stay create clean after"
+            opts="-h --help stay create ask clean after"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

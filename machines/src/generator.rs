@@ -19,7 +19,7 @@ pub struct Made {
     pub links: BTreeMap<PathBuf, PathBuf>,
 }
 
-/// Where the template unit is installed; links name it.
+/// Where the package installs the template unit, which links name.
 pub const TEMPLATE: &str = "/usr/lib/systemd/system/locule@.service";
 
 /// What all machines that start with the host are part of.

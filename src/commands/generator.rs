@@ -4,6 +4,7 @@
 
 use clap::{Arg, ArgMatches};
 use locule_machines::generator::{TEMPLATE, plan, write};
+use locule_machines::keeper::unit;
 use locule_runtime::{Error, Result};
 
 use crate::args::Globals;
@@ -33,7 +34,8 @@ fails with the reason.",
 };
 
 fn run(globals: &Globals, matches: &ArgMatches, out: &mut Out) -> Result<i32> {
-    let made = plan(&globals.home()?, std::path::Path::new(TEMPLATE))?;
+    let template = unit::template().unwrap_or_else(|| TEMPLATE.into());
+    let made = plan(&globals.home()?, &template)?;
     if matches.get_flag("dryrun") {
         let mut text = String::new();
         for (path, contents) in &made.files {

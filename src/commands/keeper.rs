@@ -25,7 +25,7 @@ run it; there is no need to call it by hand.",
             Arg::new("part")
                 .value_name("part")
                 .required(true)
-                .value_parser(["stay", "create", "clean", "after"])
+                .value_parser(["stay", "create", "ask", "clean", "after"])
                 .help("The keeper itself, or one step of a machine's life"),
             Arg::new("machine").value_name("machine").required(true).help("Name of the machine"),
         ])
@@ -40,6 +40,7 @@ fn run(globals: &Globals, matches: &ArgMatches, _out: &mut Out) -> Result<i32> {
     match text(matches, "part") {
         Some("stay") => keeper::run(&home, &machine, false),
         Some("create") => starter::start(&home, &machine),
+        Some("ask") => starter::ask(&home, &machine),
         Some("clean") => starter::clean(&home, &machine),
         Some("after") => keeper::after_unit(&home, &machine).map(|()| 0),
         _ => Err(Error::invalid("keeper: no such part")),

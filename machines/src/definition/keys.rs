@@ -121,7 +121,7 @@ pub const KEYS: &[Key] = &[
     key("io.bps", Form::Size(1), Now, "Most bytes a second on the device that its disk is on, for reading and for writing each.").kernel("io.max (rbps, wbps)").vzctl("--iolimit").unlimited(),
     key("io.iops", Form::Number(1, ANY), Now, "Most operations a second there, for reading and for writing each.").kernel("io.max (riops, wiops)").vzctl("--iopslimit").unlimited(),
     key("pids.limit", Form::Number(1, 1 << 22), Now, "Most tasks (processes and threads).").kernel("pids.max").vzctl("--numproc").aliases(&["pids"]).unlimited(),
-    key("pids.ptys", Form::Number(1, 1 << 20), NextStart, "Most pseudo terminals.").kernel("devpts max=").vzctl("--numpty"),
+    key("pids.ptys", Form::Number(1, 1 << 20), Now, "Most pseudo terminals; those that are open stay.").kernel("devpts max=").vzctl("--numpty"),
     key("hugepages.*", Form::Size(0), Now, "Most memory in huge pages of the size that the key names, as 2M.").kernel("hugetlb.*.max").unlimited(),
     key("cgroup.max", Form::Number(0, ANY), Now, "Most control groups that it may make inside.").kernel("cgroup.max.descendants").vzctl("--num-memory-subgroups").unlimited(),
     key("cgroup.unified.*", Form::Loose, Now, "Any other file of cgroup v2 with what goes into it, after all other limits."),

@@ -66,6 +66,14 @@ pub fn pipes(run: &Path) -> Result<[OwnedFd; 2]> {
     Ok([one(PIPES[0])?, one(PIPES[1])?])
 }
 
+/// Asks the machine's first process to end; the exit code.
+pub fn ask(home: &Home, machine: &Machine) -> Result<i32> {
+    if let Some(container) = life::container(home, machine)? {
+        life::ask(&container, life::stop_signal_of(home, machine, &container))?;
+    }
+    Ok(0)
+}
+
 /// Starts the machine and answers the keeper; the exit code.
 pub fn start(home: &Home, machine: &Machine) -> Result<i32> {
     process::reset_signals();

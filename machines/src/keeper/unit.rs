@@ -48,8 +48,8 @@ pub fn rules(home: &Home) -> bool {
         && template().is_some()
 }
 
-/// The installed template.
-fn template() -> Option<PathBuf> {
+/// The installed template; of several the one that systemd takes.
+pub fn template() -> Option<PathBuf> {
     PLACES.iter().map(|place| Path::new(place).join(TEMPLATE)).find(|path| path.is_file())
 }
 

@@ -11,7 +11,7 @@ use locule_runtime::sys::clone::{pidfd_open, pidfd_signal};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::{STOP_TIMEOUT, clean, container, is_alive};
+use super::{STOP_TIMEOUT, ask, clean, container, is_alive};
 use crate::keeper::record::Keeper;
 use crate::{Context, Error, Home, Kind, Machine, Result, bundle, file, lock, root};
 
@@ -100,15 +100,12 @@ pub fn stop_signal_of(home: &Home, machine: &Machine, container: &Container) -> 
     signals::parse(wanted.as_deref().unwrap_or(kind.stop_signal())).unwrap_or(libc::SIGTERM)
 }
 
-/// Asks a container's init to end by `signal`; kills all of it after `timeout`. Returns once init is gone.
+/// Asks a container's init to end ([`ask`]); kills all of it after `timeout`. Returns once init is gone.
 pub fn halt(container: &Container, signal: i32, timeout: Duration) -> Result<()> {
     let Ok((_, pidfd)) = container.init() else { return Ok(()) };
     let doing = || format!("stopping {}", container.id());
     if !timeout.is_zero() {
-        match pidfd_signal(&pidfd, signal) {
-            Ok(()) | Err(Errno::ESRCH) => {}
-            Err(errno) => return Err(errno).doing(doing),
-        }
+        ask(container, signal)?;
         if ends(&pidfd, timeout).doing(doing)? {
             return Ok(());
         }

@@ -19,10 +19,12 @@ use crate::keeper::record::{EXIT, Ended, KEEPER, Keeper, Phase};
 use crate::state::State;
 use crate::{Context, Definition, Error, Home, Kind, Machine, Result, bundle, file, root, wiring};
 
+mod ask;
 mod begin;
 mod end;
 mod make;
 
+pub use ask::ask;
 pub use begin::{Prepared, Wishes, prepare};
 use end::ends;
 pub use end::{forget_stop, halt, is_stop_asked, stop, stop_signal_of};

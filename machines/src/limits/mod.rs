@@ -5,6 +5,7 @@
 pub mod cpus;
 mod device;
 mod held;
+pub mod ptys;
 
 pub use device::{disk_device, disk_of};
 pub use held::{agrees, present, unlimited};
@@ -190,6 +191,28 @@ pub fn put(resources: &mut Resources, file: &str, value: &str) {
     }
 }
 
+/// Whether a virtual machine's own kernel keeps what `file` says, and the host's does not.
+pub fn is_inside(file: &str) -> bool {
+    file.starts_with("memory.") || file.starts_with("pids.")
+}
+
+/// What `resources` has for one file: the other way round than [`put`].
+pub fn remembered(resources: &Resources, file: &str) -> String {
+    let number = |number: i64| if number < 0 { "max".to_owned() } else { number.to_string() };
+    let memory = resources.memory.unwrap_or_default();
+    let found = match file {
+        "memory.max" => memory.limit.map(number),
+        "pids.max" => resources.pids.and_then(|pids| pids.limit).map(number),
+        // Of memory and swap together, unless a file of its own says it.
+        "memory.swap.max" if !resources.unified.contains_key(file) => match (memory.swap, memory.limit) {
+            (Some(both), Some(limit)) if both >= limit => Some(number(both - limit)),
+            _ => None,
+        },
+        _ => resources.unified.get(file).cloned(),
+    };
+    found.unwrap_or_else(|| unlimited(file).unwrap_or_default().to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -255,6 +278,27 @@ mod tests {
                 assert_eq!(files_of(key.path)[0], key.kernel.split(' ').next().unwrap(), "{}", key.path);
             }
         }
+    }
+
+    #[test]
+    fn what_was_put_is_remembered() {
+        for (file, value) in [
+            ("memory.max", "1048576"),
+            ("memory.max", "max"),
+            ("pids.max", "7"),
+            ("memory.swap.max", "0"),
+            ("memory.high", "4096"),
+            ("memory.oom.group", "1"),
+        ] {
+            assert!(is_inside(file));
+            let mut resources = Resources::default();
+            put(&mut resources, file, value);
+            assert_eq!(remembered(&resources, file), value, "{file}");
+        }
+        assert_eq!(remembered(&Resources::default(), "memory.max"), "max");
+        assert_eq!(remembered(&Resources::default(), "memory.low"), "0");
+        let text = "memory.limit = \"1M\"\nmemory.swap = 0\n";
+        assert_eq!(remembered(&resources(&definition(text), None).unwrap(), "memory.swap.max"), "0");
     }
 
     #[test]

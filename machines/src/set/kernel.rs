@@ -10,6 +10,7 @@ use locule_runtime::sys::prctl;
 use locule_runtime::{Container, cgroup};
 
 use crate::definition::forms::{ULIMITS, numbers, ulimit};
+use crate::limits::ptys::Devpts;
 use crate::limits::{self, Limit, cpus};
 use crate::{Context, Definition, Error, Home, Kind, Machine, Result, lift};
 
@@ -27,6 +28,8 @@ pub enum Step {
         /// Whether nobody reaches it unasked.
         firewall: Option<bool>,
     },
+    /// Most pseudo terminals.
+    Ptys(u32),
     /// An rlimit of the first process.
     Ulimit {
         /// Without `RLIMIT_`.
@@ -36,9 +39,13 @@ pub enum Step {
     },
 }
 
+/// The key of pseudo terminals, which no file of the cgroup counts.
+pub const PTYS: &str = "pids.ptys";
+
 /// Whether the kernel is told of the key, so that a running machine alone can have another value.
 pub fn tells(key: &str) -> bool {
-    !limits::files_of(key).is_empty()
+    key == PTYS
+        || !limits::files_of(key).is_empty()
         || ["network.", "ulimit.", "cpu.", "disk."].iter().any(|group| key.starts_with(group))
 }
 
@@ -108,8 +115,34 @@ impl<'a> Running<'a> {
         Ok(group.join(name))
     }
 
+    /// Whether a change of `key` to what `new` has waits for the next start, as the machine has a kernel of its own: that
+    /// one gets no more memory than it was started with, and the host cannot reach its terminals and rlimits.
+    pub fn waits(&self, key: &str, new: &Definition) -> bool {
+        if !self.container.is_vm() {
+            return false;
+        }
+        match key {
+            "memory.limit" => {
+                self.memory_at_start().is_some_and(|most| new.memory.limit.is_none_or(|limit| limit.0 > most))
+            }
+            _ => key == PTYS || key.starts_with("ulimit."),
+        }
+    }
+
+    /// The limit of memory that it was started with, by its bundle.
+    fn memory_at_start(&self) -> Option<u64> {
+        let text = std::fs::read(self.machine.run().join("bundle/config.json")).ok()?;
+        let spec = locule_runtime::spec::Spec::parse(&text).ok()?;
+        spec.linux?.resources?.memory?.limit.and_then(|limit| u64::try_from(limit).ok())
+    }
+
     /// What a file of its cgroup holds.
     pub fn read(&self, name: &str) -> Result<String> {
+        if self.container.is_vm() && limits::is_inside(name) {
+            // The host's file has room for the machine's kernel, or no limit. That kernel took what is remembered.
+            let resources = self.container.spec()?.linux.and_then(|linux| linux.resources);
+            return Ok(limits::remembered(&resources.unwrap_or_default(), name));
+        }
         let path = self.file(name)?;
         std::fs::read_to_string(&path).doing(|| format!("reading {}", path.display())).map_err(
             |err| match err.errno() {
@@ -178,6 +211,9 @@ impl<'a> Running<'a> {
         order(&mut wanted);
         let mut steps: Vec<_> = wanted.into_iter().map(Step::File).collect();
         steps.extend(networks(new, keys)?);
+        if keys.iter().any(|key| key == PTYS) {
+            steps.push(Step::Ptys(new.pids.ptys.unwrap_or(limits::ptys::MOST)));
+        }
         for key in keys {
             if let Some(name) = key.strip_prefix("ulimit.")
                 && let Some(text) = new.ulimit.get(name)
@@ -221,6 +257,7 @@ impl<'a> Running<'a> {
         match step {
             Step::File(limit) => self.write(limit),
             Step::Network { interface, rates, firewall } => self.connect(interface, *rates, *firewall),
+            Step::Ptys(most) => self.terminals(*most).map_err(|err| err.context(PTYS)),
             Step::Ulimit { name, limit } => self.limit(name, *limit),
         }
     }
@@ -293,6 +330,29 @@ impl<'a> Running<'a> {
             rates: Wish::all(before.rates),
             firewall: Some(before.firewall),
         }))
+    }
+
+    /// What its devpts gives at most.
+    pub fn ptys(&self) -> Result<u32> {
+        let (pid, _pinned) = self.container.init()?;
+        Ok(Devpts::of(pid)?.most())
+    }
+
+    fn terminals(&self, most: u32) -> Result<Option<Step>> {
+        let (pid, _pinned) = self.container.init()?;
+        let devpts = Devpts::of(pid)?;
+        let before = devpts.most();
+        if before == most {
+            return Ok(None);
+        }
+        devpts.limit(most)?;
+        let after = Devpts::of(pid)?.most();
+        if after != most {
+            let _ = devpts.limit(before);
+            let text = format!("the kernel has max={after} after {most} was set");
+            return Err(Error::new(Kind::System, text));
+        }
+        Ok(Some(Step::Ptys(before)))
     }
 
     fn limit(&self, name: &str, (soft, hard): (u64, u64)) -> Result<Option<Step>> {

@@ -105,11 +105,18 @@ pub fn set(
     let running = Running::find(home, machine)?;
     let asked: BTreeSet<String> =
         changes.iter().filter(|change| matches!(change.target, Target::Key(_))).map(Change::path).collect();
-    let changed = changed(&old, &new, running.is_some());
+    let mut changed = changed(&old, &new, running.is_some());
     refuse(changes, &changed).map_err(act)?;
-    let now: Vec<String> = (changed.iter().filter(|changed| holds(&changed.key) == Some(Holds::Now)))
-        .map(|changed| changed.key.clone())
-        .chain(asked.iter().filter(|key| holds(key) == Some(Holds::Now)).cloned())
+    let waits = |key: &str| running.as_ref().is_some_and(|running| running.waits(key, &definition));
+    for changed in &mut changed {
+        if waits(&changed.key) {
+            changed.when = When::NextStart;
+        }
+    }
+    let now: Vec<String> = (changed.iter().map(|changed| &changed.key))
+        .chain(&asked)
+        .filter(|key| holds(key) == Some(Holds::Now) && !waits(key))
+        .cloned()
         .collect::<BTreeSet<_>>()
         .into_iter()
         .collect();
@@ -118,9 +125,11 @@ pub fn set(
             return Err(act(Error::new(Kind::NotRunning, "it does not run").hint("leave out --runtime")));
         }
         (Scope::Runtime, Some(_)) => {
-            let beyond = |key: &str| holds(key) != Some(Holds::Now) || !kernel::tells(key);
+            let beyond = |key: &str| holds(key) != Some(Holds::Now) || !kernel::tells(key) || waits(key);
             if let Some(changed) = changed.iter().find(|changed| beyond(&changed.key)) {
-                let text = format!("{} cannot be changed in the running machine alone", changed.key);
+                let why =
+                    if waits(&changed.key) { ": its own kernel takes it at the next start" } else { "" };
+                let text = format!("{} cannot be changed in the running machine alone{why}", changed.key);
                 return Err(act(Error::invalid(text).hint("leave out --runtime")));
             }
         }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::Value as Json;
 
-use super::kernel::Running;
+use super::kernel::{PTYS, Running};
 use super::{flat, key_of, pending};
 use crate::definition::forms::ULIMITS;
 use crate::definition::keys::Holds;
@@ -75,7 +75,9 @@ pub fn view(home: &Home, machine: &Machine, profiles: &Profiles) -> Result<View>
             for path in paths {
                 let shown = keys.get(&path).and_then(|shown| shown.asked.clone());
                 let then = started.get(&path).cloned();
-                if key_of(&path).is_some_and(|key| key.holds == Holds::NextStart) && shown != then {
+                let waits = key_of(&path).is_some_and(|key| key.holds == Holds::NextStart)
+                    || running.waits(&path, &definition);
+                if waits && shown != then {
                     let entry = keys.entry(path.clone()).or_insert(Shown {
                         asked: None,
                         from: None,
@@ -90,6 +92,7 @@ pub fn view(home: &Home, machine: &Machine, profiles: &Profiles) -> Result<View>
     }
     waiting.sort();
     waiting.dedup();
+    differs.retain(|path| !waiting.contains(path));
     Ok(View { name: machine.name().to_owned(), runs: running.is_some(), keys, pending: waiting, differs })
 }
 
@@ -153,7 +156,16 @@ fn effective(
         }
         found.push((path.clone(), spelled(&path, &held), agrees));
     }
-    if let Ok((pid, _)) = running.container.init() {
+    if !running.container.is_vm()
+        && let Some(asked) = definition.pids.ptys
+        && let Ok(most) = running.ptys()
+    {
+        found.push((PTYS.to_owned(), most.into(), Some(most == asked)));
+    }
+    // A virtual machine's first process here is its monitor, whose limits are its own.
+    if !running.container.is_vm()
+        && let Ok((pid, _)) = running.container.init()
+    {
         for (name, text) in &definition.ulimit {
             let Some(resource) = ULIMITS.iter().position(|known| known == name) else { continue };
             let Ok((soft, hard)) = locule_runtime::sys::prctl::rlimit(pid, resource as u32) else { continue };

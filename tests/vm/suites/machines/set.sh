@@ -44,6 +44,21 @@ like "io.max" "$(held io.max)" "^[0-9]+:[0-9]+ rbps=10485760 wbps=10485760 riops
 check "ulimit" L set $NAME ulimit.nofile=500:600
 like "the first process has it" "$(grep 'open files' "/proc/$(jq .init.pid /run/locule/$NAME/state.json)/limits")" "500 +600"
 
+check "fewer terminals" L set $NAME pids.ptys=3
+is "it has so many" "$(L exec $NAME python3 -c 'import os
+open_ptys = []
+try:
+    while len(open_ptys) < 9: open_ptys.append(os.openpty())
+except OSError: pass
+print(len(open_ptys))')" 3
+like "which are its own as before" "$(L exec $NAME python3 -c 'import os; print(oct(os.stat(os.ttyname(os.openpty()[1])).st_mode), os.stat(os.ttyname(os.openpty()[1])).st_gid)')" '^0o20620 5$'
+is "the kernel says so" "$(L show --format json $NAME | jq '.keys["pids.ptys"].effective')" 3
+check "for a while" L set --runtime $NAME pids.ptys=5
+is "not the definition" "$(L show --format json $NAME | jq -c '[.differs, .keys["pids.ptys"].asked]')" '[["pids.ptys"],3]'
+check "as at first" L set $NAME pids.ptys=
+check "ptys again" sh -c "$RUNTIME exec $NAME python3 -c 'import os; [os.openpty() for _ in range(9)]'"
+check "and one limit that stays" L set $NAME pids.ptys=64
+
 is "nothing differs" "$(L show --format json $NAME | jq -c .differs)" "[]"
 is "the definition has it" "$(grep -c '^limit' $FILE)" 3
 
