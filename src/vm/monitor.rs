@@ -66,7 +66,8 @@ impl Machine {
         if let Some(modules) = kernel.modules {
             tree.add_cached("modules", modules.into(), Access::ReadOnly, Cache::ALWAYS);
         }
-        tree.add("root", copy(&stage.root)?, Access::ReadWrite);
+        let cache = if options.exclusive { Cache::ALWAYS } else { Cache::AUTO };
+        tree.add_cached("root", copy(&stage.root)?, Access::ReadWrite, cache);
         for (number, mount) in stage.mounts.iter().enumerate() {
             tree.add(&format!("mounts/{number}"), copy(mount)?, Access::ReadWrite);
         }

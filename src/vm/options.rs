@@ -17,6 +17,9 @@ pub struct Options {
     pub identity: Identity,
     /// Whether the kernel's messages go to the container's standard error.
     pub console: bool,
+    /// Whether nobody on the host changes the root file system while the machine runs, which may believe for long then what
+    /// it has been told of it.
+    pub exclusive: bool,
     /// Whether the stages of the start are told on standard error.
     pub trace: bool,
 }
@@ -24,7 +27,13 @@ pub struct Options {
 impl Options {
     /// Reads the annotations.
     pub fn of(annotations: &StringMap) -> Result<Options> {
-        let mut options = Options { interfaces: 1, identity: Identity::Kvm, console: false, trace: false };
+        let mut options = Options {
+            interfaces: 1,
+            identity: Identity::Kvm,
+            console: false,
+            exclusive: false,
+            trace: false,
+        };
         for (key, value) in annotations {
             let Some(name) = key.strip_prefix(PREFIX) else { continue };
             let wrong =
@@ -46,6 +55,11 @@ impl Options {
                     "stderr" => options.console = true,
                     "none" => {}
                     _ => return wrong("stderr or none"),
+                },
+                "root" => match value.as_str() {
+                    "exclusive" => options.exclusive = true,
+                    "shared" => {}
+                    _ => return wrong("exclusive or shared"),
                 },
                 "trace" => match value.as_str() {
                     "true" => options.trace = true,
@@ -74,7 +88,9 @@ mod tests {
         assert_eq!(of("interfaces", "3").unwrap().interfaces, 3);
         assert_eq!(of("identity", "hyperv").unwrap().identity, Identity::Hyperv);
         assert!(of("console", "stderr").unwrap().console && of("trace", "true").unwrap().trace);
+        assert!(of("root", "exclusive").unwrap().exclusive && !of("root", "shared").unwrap().exclusive);
         for (key, value) in [
+            ("root", "mine"),
             ("interfaces", "9"),
             ("interfaces", "-1"),
             ("identity", "xen"),

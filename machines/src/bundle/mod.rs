@@ -138,6 +138,8 @@ fn interfaces(definition: &Definition) -> usize {
 
 /// Interfaces of a virtual machine, and how many it may have.
 const INTERFACES: &str = "org.locule.vm.interfaces";
+/// Nobody else changes the root file system of a machine that runs: names and attributes need not be asked for again.
+const EXCLUSIVE: (&str, &str) = ("org.locule.vm.root", "exclusive");
 const MOST_INTERFACES: usize = 8;
 
 /// Makes the document.
@@ -198,6 +200,7 @@ fn annotations(input: &Input<'_>) -> BTreeMap<String, String> {
     let mut all = BTreeMap::from([("org.locule.machine".to_owned(), input.state.uuid.clone())]);
     if input.definition.isolation == Isolation::Vm {
         all.insert(INTERFACES.to_owned(), interfaces(input.definition).max(1).to_string());
+        all.insert(EXCLUSIVE.0.to_owned(), EXCLUSIVE.1.to_owned());
     }
     all
 }

@@ -36,6 +36,7 @@ check "set boot=on" rt set two boot=on
 is "enables the unit that is there" "$(readlink /etc/systemd/system/locule.target.wants/locule@two.service)" \
     /usr/local/lib/systemd/system/locule@.service
 check "set boot=off" rt set two boot=off
+refused "units in use stay" "machines run in these units" /locule/tools/units --remove /usr/local
 check "systemctl stop" systemctl stop locule@two
 is "stops the machine" "$(rt ls --format json | jq -r '.[] | select(.name == "two").status')" stopped
 check "it is removed" rt rm two
