@@ -70,6 +70,8 @@ is "exec: the exit code" $? 9
 is "exec: standard input" "$(echo through | rt exec long cat)" through
 is "exec: user, environment and directory" \
     "$(rt exec --user 12:34 --env A=b --cwd /bin long sh -c 'echo $(id -u):$(id -g) $A $PWD')" "12:34 b /bin"
+jq '.process | .args = ["echo", "free"] | .apparmorProfile = "no-such-profile"' "$WORK/long/config.json" >"$WORK/process"
+is "exec: a profile of the host's is none inside" "$(rt exec --process "$WORK/process" long)" free
 refused "exec: a program that is not there" "no/such" rt exec long /no/such
 like "the kernel inside is its own" "$(rt exec long cat /proc/cmdline)" 'root=locule'
 is "a bind mount is the host's" "$(rt exec long cat /data/note)" noted
