@@ -80,6 +80,7 @@ impl Machine {
         let monitor = Monitor::new(Config {
             kvm: Some(OwnedFd::from(kvm)),
             memory: size.memory,
+            growth: size.growth(),
             vcpus: size.processors,
             kernel: kernel.image,
             initramfs: kernel.initramfs,
@@ -100,7 +101,10 @@ impl Machine {
         jail::enter()?;
         let running = monitor.start().map_err(lift)?;
         let ending = own(running.ending())?;
-        let session = Session::new(ours.into(), stdio, terminal, Some(copy(&stage.control)?), Some(ending))?;
+        let mut session =
+            Session::new(ours.into(), stdio, terminal, Some(copy(&stage.control)?), Some(ending))?;
+        let sizer = running.sizer();
+        session.on_limits(move |limits| sizer.set(size.memory_for(limits)?).map_err(lift));
         if !options.trace {
             // Whoever is at their other ends shall see when the workload closes its own.
             for number in 0..3 {
