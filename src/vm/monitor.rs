@@ -75,7 +75,7 @@ impl Machine {
         let stdio = [own(stdin.as_fd())?, own(stdout.as_fd())?, own(stderr.as_fd())?];
         let console = if options.console { Some(own(stderr.as_fd())?) } else { None };
         let networks = (0..options.interfaces)
-            .map(|at| net::Config { tap: None, mac: network::first_mac(at), mtu: 1500 })
+            .map(|at| net::Config { tap: None, mac: network::first_mac(at), mtu: network::LARGEST_MTU })
             .collect();
         let monitor = Monitor::new(Config {
             kvm: Some(OwnedFd::from(kvm)),
