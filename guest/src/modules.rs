@@ -27,10 +27,13 @@ const DRIVERS: [(u32, &str); 9] = [
     (4, "virtio_rng"),
     (5, "virtio_balloon"),
     (19, "vmw_vsock_virtio_transport"),
-    (24, "virtio_mem"),
+    (24, MEMORY),
     (26, "virtiofs"),
     (27, "virtio_pmem"),
 ];
+
+/// The module by which a machine gets more memory than it was started with; not loaded before that is asked for.
+pub const MEMORY: &str = "virtio_mem";
 
 /// `MODULE_INIT_COMPRESSED_FILE` of linux/module.h (5.17).
 const COMPRESSED: u32 = 4;

@@ -28,6 +28,9 @@ use crate::sys::clone::{pidfd_open, pidfd_signal};
 use crate::sys::socket;
 use crate::warn::warn_all;
 
+/// How long a machine may take to give memory back before the host's limit is lowered.
+const GIVING_BACK: Duration = Duration::from_secs(10);
+
 /// A container of a state root.
 #[derive(Debug)]
 pub struct Container {
@@ -359,13 +362,31 @@ impl Container {
         };
         let mut limits = cgroup::plan(&wanted, Purpose::Update)?;
         warn_all(std::mem::take(&mut limits.warnings));
-        self.needed_cgroup("update")?
-            .update(&limits)
-            .map_err(|err| err.context(format_args!("updating container {:?}", self.state.id)))?;
-        if let Some((monitor, inside)) = inside {
-            monitor
-                .question(&Ask::Update(Box::new(inside)))
-                .map_err(|err| err.context(format_args!("updating container {:?} inside", self.state.id)))?;
+        let cgroup = self.needed_cgroup("update")?;
+        let outside = || {
+            cgroup
+                .update(&limits)
+                .map_err(|err| err.context(format_args!("updating container {:?}", self.state.id)))
+        };
+        match inside {
+            None => outside()?,
+            Some((monitor, inside)) => {
+                let ask = || {
+                    monitor.question(&Ask::Update(Box::new(inside))).map(drop).map_err(|err| {
+                        err.context(format_args!("updating container {:?} inside", self.state.id))
+                    })
+                };
+                let less = lowered(&stored, &wanted);
+                // The machine grows within the host's limit, and gives back before that falls.
+                match less {
+                    None => outside().and_then(|()| ask())?,
+                    Some(limit) => {
+                        ask()?;
+                        cgroup.await_memory(limit, GIVING_BACK);
+                        outside()?;
+                    }
+                }
+            }
         }
         // The next update starts from what holds now.
         let change = serde_json::to_value(resources).doing(|| "encoding the resources")?;
@@ -374,6 +395,17 @@ impl Container {
         }
         self.entry.write(CONFIG, config.to_string().as_bytes())
     }
+}
+
+/// The host's limit of memory in `wanted` if it may be below that of `stored`, which is the workload's.
+fn lowered(stored: &Resources, wanted: &Resources) -> Option<u64> {
+    let limit = |resources: &Resources| {
+        resources.memory.and_then(|memory| memory.limit).and_then(|limit| u64::try_from(limit).ok())
+    };
+    let new = limit(wanted).filter(|new| *new > 0)?;
+    let hypervisor = isolation::hypervisor().ok()?;
+    let old = limit(stored).filter(|old| *old > 0).map(|old| old + hypervisor.allowance(Some(old)));
+    old.is_none_or(|old| new < old).then_some(new)
 }
 
 /// Deletes container `id`; with `force` also one that runs, and silently one that is not there.

@@ -76,11 +76,12 @@ impl Machine {
         let stdio = [own(stdin.as_fd())?, own(stdout.as_fd())?, own(stderr.as_fd())?];
         let console = if options.console { Some(own(stderr.as_fd())?) } else { None };
         let networks = (0..options.interfaces)
-            .map(|at| net::Config { tap: None, mac: network::first_mac(at), mtu: 1500 })
+            .map(|at| net::Config { tap: None, mac: network::first_mac(at), mtu: network::LARGEST_MTU })
             .collect();
         let monitor = Monitor::new(Config {
             kvm: Some(OwnedFd::from(kvm)),
             memory: size.memory,
+            growth: size.growth(),
             vcpus: size.processors,
             kernel: kernel.image,
             initramfs: kernel.initramfs,
@@ -101,7 +102,10 @@ impl Machine {
         jail::enter()?;
         let running = monitor.start().map_err(lift)?;
         let ending = own(running.ending())?;
-        let session = Session::new(ours.into(), stdio, terminal, Some(copy(&stage.control)?), Some(ending))?;
+        let mut session =
+            Session::new(ours.into(), stdio, terminal, Some(copy(&stage.control)?), Some(ending))?;
+        let sizer = running.sizer();
+        session.on_limits(move |limits| sizer.set(size.memory_for(limits)?).map_err(lift));
         if !options.trace {
             // Whoever is at their other ends shall see when the workload closes its own.
             for number in 0..3 {

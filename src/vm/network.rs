@@ -7,6 +7,9 @@ use locule_netns::takeover::{self, Taken};
 use locule_runtime::error::Context;
 use locule_runtime::{Error, Kind, Result};
 
+/// What an interface of the machine can be set to at most; the guest is told its own with its addresses. pasta's has 65520.
+pub const LARGEST_MTU: u16 = u16::MAX;
+
 /// Takes over the interfaces of the calling process's network namespace: their documents, and a tap for each.
 pub fn take_over() -> Result<(Vec<u8>, Vec<OwnedFd>)> {
     let taken = takeover::take_over().map_err(|err| Error::new(Kind::System, err.to_string()))?;

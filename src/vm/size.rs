@@ -24,6 +24,8 @@ pub struct Size {
     pub memory: u64,
     /// Virtual processors.
     pub processors: u8,
+    /// Bytes of the host's memory.
+    host: u64,
 }
 
 /// Bytes by which the host's limit is above the workload's; `limit` is the latter.
@@ -39,6 +41,18 @@ impl Size {
         let limit = resources.memory.and_then(|memory| memory.limit).filter(|limit| *limit > 0);
         let host = host_memory()?;
         Size::fit(limit.map(i64::unsigned_abs), processors(resources), host)
+    }
+
+    /// Bytes of memory for other limits, without a look at the host.
+    pub fn memory_for(&self, resources: &Resources) -> Result<u64> {
+        let limit = resources.memory.and_then(|memory| memory.limit).filter(|limit| *limit > 0);
+        Ok(Size::fit(limit.map(i64::unsigned_abs), 1, self.host)?.memory)
+    }
+
+    /// Bytes that it can get while it runs: up to all that the host has.
+    pub fn growth(&self) -> u64 {
+        let most = self.host + GUEST + self.host / 64;
+        most.saturating_sub(self.memory) / (2 * MIB) * (2 * MIB)
     }
 
     fn fit(limit: Option<u64>, processors: u64, host: u64) -> Result<Size> {
@@ -60,7 +74,7 @@ impl Size {
             )));
         }
         let processors = u8::try_from(processors.clamp(1, PROCESSORS)).unwrap_or(1);
-        Ok(Size { memory: memory.div_ceil(2 * MIB) * 2 * MIB, processors })
+        Ok(Size { memory: memory.div_ceil(2 * MIB) * 2 * MIB, processors, host })
     }
 }
 
@@ -117,6 +131,21 @@ mod tests {
         assert!(err.contains("too little for a virtual machine"), "{err}");
         // No limit at all, written as a number.
         assert!(Size::fit(Some(i64::MAX as u64), 1, host).unwrap().memory < 2 * host);
+    }
+
+    #[test]
+    fn other_limits_fit_into_the_growth() {
+        let host = 8 << 30;
+        let size = Size::fit(Some(64 * MIB), 1, host).unwrap();
+        let of = |limit| {
+            let memory = locule_runtime::spec::Memory { limit: Some(limit), ..Default::default() };
+            size.memory_for(&Resources { memory: Some(memory), ..Resources::default() }).unwrap()
+        };
+        assert_eq!(of(64 << 20), size.memory);
+        assert!(of(60 << 20) < size.memory);
+        assert!(of(1 << 30) > (1 << 30) + GUEST && of(-1) == MOST);
+        assert!(of(i64::MAX) <= size.memory + size.growth() + 2 * MIB);
+        assert_eq!(size.growth() % (2 * MIB), 0);
     }
 
     #[test]

@@ -49,6 +49,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut config = Config {
         kvm: None,
         memory: 256 << 20,
+        growth: 0,
         vcpus: 1,
         kernel: File::open(kernel)?,
         initramfs: None,

@@ -30,6 +30,10 @@ pub fn make(config: &Config, clock: u32) -> String {
         // directory and read-only entries refuse changes themselves.
         words.push("rootfstype=virtiofs root=locule rw init=/init");
     }
+    if config.growth > 0 {
+        // Memory that came can go again only if the kernel keeps nothing of its own there.
+        words.push("memhp_default_state=online_movable");
+    }
     if !config.command_line.is_empty() {
         words.push(&config.command_line);
     }
@@ -44,6 +48,7 @@ mod tests {
     fn the_callers_words_come_last() {
         let mut config = Config {
             memory: 0,
+            growth: 0,
             vcpus: 1,
             kernel: tempfile::tempfile().unwrap(),
             initramfs: None,
@@ -61,10 +66,12 @@ mod tests {
         };
         let line = make(&config, 5);
         assert!(line.ends_with(" quiet quiet x=1") && line.contains("8250.nr_uarts=0"), "{line}");
-        assert!(!line.contains("tsc_early_khz") && !line.contains("virtiofs"));
+        assert!(!line.contains("tsc_early_khz") && !line.contains("virtiofs") && !line.contains("memhp"));
         config.identity = Identity::None;
         config.tree = Some(Default::default());
+        config.growth = 1 << 30;
         let line = make(&config, 5);
         assert!(line.contains("tsc_early_khz=5") && line.contains("root=locule"), "{line}");
+        assert!(line.contains("memhp_default_state=online_movable"), "{line}");
     }
 }

@@ -12,6 +12,8 @@ pub struct Config {
     pub kvm: Option<OwnedFd>,
     /// Memory of the guest in bytes; a multiple of 4096.
     pub memory: u64,
+    /// Bytes that it can get while it runs, beyond `memory` ([`crate::Running::sizer`]); a multiple of 2 MiB.
+    pub growth: u64,
     /// Virtual processors, at least 1.
     pub vcpus: u8,
     /// The kernel: an ELF `vmlinux` with a PVH entry, whose segments are mapped and not copied, or a bzImage.

@@ -22,6 +22,7 @@ use crate::virtio::Device;
 use crate::virtio::balloon::{Balloon, Target};
 use crate::virtio::block::Block;
 use crate::virtio::console::Console;
+use crate::virtio::mem::{self, Mem};
 use crate::virtio::net::{Attachment, Net};
 use crate::virtio::rng::Rng;
 use crate::virtio::transport::{self, Transport};
@@ -79,6 +80,32 @@ impl Counters {
     }
 }
 
+/// Sets how much memory the guest has; clones do so for the same one.
+#[derive(Debug, Clone)]
+pub struct Sizer {
+    /// What it was started with.
+    memory: u64,
+    balloon: Arc<Target>,
+    more: Option<Arc<mem::Target>>,
+}
+
+impl Sizer {
+    /// Asks for `bytes` in all: what is more than at the start is added, as far as the configuration's growth goes, and
+    /// what is less goes into the balloon. The guest follows as it can.
+    pub fn set(&self, bytes: u64) -> Result<()> {
+        if let Some(more) = &self.more {
+            more.set(bytes.saturating_sub(self.memory))?;
+        }
+        self.balloon.set(self.memory.saturating_sub(bytes))
+    }
+
+    /// Bytes that the guest has now, by its own count.
+    pub fn size(&self) -> u64 {
+        let more = self.more.as_ref().map_or(0, |more| more.plugged());
+        (self.memory + more).saturating_sub(self.balloon.actual())
+    }
+}
+
 /// A virtual machine that was made and does not run yet.
 pub struct Monitor {
     // Fields end in this order: processors and machine before the memory that KVM knows.
@@ -94,7 +121,7 @@ pub struct Monitor {
 
 /// What the devices are set by.
 struct Handles {
-    balloon: Arc<Target>,
+    sizer: Sizer,
     networks: Vec<Arc<Attachment>>,
 }
 
@@ -107,12 +134,12 @@ impl Monitor {
         let kvm = open_kvm(config.kvm.take())?;
         let vm = Arc::new(kvm.create_vm().doing("making a virtual machine")?);
         trace.stage("machine");
-        let memory = Memory::new(config.memory)?;
+        let memory = Memory::growing(config.memory, config.growth)?;
         let entry = load(&memory, &config)?;
         trace.stage("kernel loaded");
         let serial = interrupts(&vm, &config)?;
         let mut slot = 0;
-        for (guest, length) in memory.ranges() {
+        for (guest, length) in memory.ranges().into_iter().chain(memory.growth()) {
             let host = memory.host(guest)?;
             sys::add_slot(&vm, Slot { number: slot, guest, length, read_only: false }, host)
                 .doing("giving the guest its memory")?;
@@ -143,6 +170,15 @@ impl Monitor {
         }
         let (balloon, target) = Balloon::new()?;
         bus.add(Box::new(balloon))?;
+        let more = match memory.growth() {
+            Some((start, length)) => {
+                let (device, target) = Mem::new(start, length)?;
+                bus.add(Box::new(device))?;
+                Some(target)
+            }
+            None => None,
+        };
+        let sizer = Sizer { memory: config.memory, balloon: target, more };
         bus.add(Box::new(Rng::default()))?;
         let mut networks = Vec::new();
         for network in config.networks.drain(..) {
@@ -173,7 +209,7 @@ impl Monitor {
             _vm: vm,
             machine,
             events,
-            handles: Handles { balloon: target, networks },
+            handles: Handles { sizer, networks },
             trace,
             filter: config.filter,
             starter,
@@ -228,6 +264,9 @@ fn check(config: &Config) -> Result<()> {
             doing,
             format!("{} bytes of memory: give at least 32 MiB in whole pages", config.memory),
         ));
+    }
+    if !config.growth.is_multiple_of(mem::BLOCK) || config.growth > 1 << 40 {
+        return Err(Error::refused(doing, format!("it cannot grow by {} bytes", config.growth)));
     }
     Ok(())
 }
@@ -424,14 +463,9 @@ impl Running {
         self.machine.finish(Ending::PowerOff);
     }
 
-    /// Asks the guest to give up memory until `bytes` of it are taken away.
-    pub fn balloon(&self, bytes: u64) -> Result<()> {
-        self.handles.balloon.set(bytes)
-    }
-
-    /// Bytes that the guest says to have given up.
-    pub fn given_up(&self) -> u64 {
-        self.handles.balloon.actual()
+    /// What sets how much memory the guest has.
+    pub fn sizer(&self) -> Sizer {
+        self.handles.sizer.clone()
     }
 
     /// Gives the network interface `index` its tap device.

@@ -120,7 +120,8 @@ impl Agent {
         {
             eprintln!("locule-guest: setting the host name {name:?}: {errno}");
         }
-        let names = modules::missing().into_iter().chain(hello.modules.iter().map(String::as_str));
+        let missing = modules::missing().into_iter().filter(|name| *name != modules::MEMORY);
+        let names = missing.chain(hello.modules.iter().map(String::as_str));
         for told in modules::load(names) {
             eprintln!("locule-guest: {told}");
         }
@@ -222,6 +223,11 @@ impl Agent {
     fn update(&self, resources: Value) -> Result<()> {
         let doing = || "reading the limits to set";
         let resources = serde_json::from_value(resources).doing(doing)?;
+        if modules::missing().contains(&modules::MEMORY) {
+            for told in modules::load([modules::MEMORY]) {
+                eprintln!("locule-guest: {told}");
+            }
+        }
         self.container("updating it")?.update(&resources)
     }
 }

@@ -39,7 +39,7 @@ mod watch;
 use std::borrow::Cow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
@@ -305,6 +305,16 @@ impl Cgroup {
             kept.writes.insert(at, plan::Write::new("cpu.idle", 0));
         }
         Cow::Owned(kept)
+    }
+
+    /// Waits until the cgroup uses at most `limit` bytes of memory, at most as long as `patience`. Nothing tells of it.
+    pub fn await_memory(&self, limit: u64, patience: Duration) {
+        let end = Instant::now() + patience;
+        while fs::read_number(self.as_fd(), "memory.current").is_ok_and(|usage| usage > limit)
+            && Instant::now() < end
+        {
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 
     /// Makes the changes of a plan for [`Purpose::Update`].

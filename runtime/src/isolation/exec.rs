@@ -47,6 +47,7 @@ fn set_up(standing: &Standing<'_>) -> Result<Connection> {
     process::set_undumpable().doing(|| "hiding the process")?;
     setsid().doing(|| "starting a session")?;
     let mut spec = (*spec).clone();
+    super::split::forget_policies(&mut spec);
     if spec.terminal {
         let server = match standing.console_socket {
             Some(sock) => console::Server::Socket(sock.as_fd()),

@@ -8,7 +8,7 @@ use std::path::Path;
 use crate::plan::Plan;
 use crate::plan::mounts::{MountOp, What};
 use crate::rootfs::clean;
-use crate::spec::{Hooks, Mount, Namespace, Resources, Spec};
+use crate::spec::{Hooks, Mount, Namespace, Process, Resources, Spec};
 
 /// Where the machine finds the root file system.
 const ROOT: &str = "/root";
@@ -106,9 +106,7 @@ pub fn inner(spec: &Spec, plan: &Plan) -> Spec {
         .filter(|hooks| !hooks.start_container.is_empty())
         .map(|hooks| Hooks { start_container: hooks.start_container.clone(), ..Hooks::default() });
     if let Some(process) = &mut inner.process {
-        // They name policies of the host's kernel.
-        process.apparmor_profile = None;
-        process.selinux_label = None;
+        forget_policies(process);
     }
     if let Some(linux) = &mut inner.linux {
         let has_network = linux.sysctl.keys().any(|key| key.starts_with("net.") || key.starts_with("net/"));
@@ -128,6 +126,12 @@ pub fn inner(spec: &Spec, plan: &Plan) -> Spec {
         linux.resources = linux.resources.as_ref().map(inner_resources);
     }
     inner
+}
+
+/// Takes out of a process what names policies of the host's kernel.
+pub fn forget_policies(process: &mut Process) {
+    process.apparmor_profile = None;
+    process.selinux_label = None;
 }
 
 /// What of the limits the machine's own kernel enforces.

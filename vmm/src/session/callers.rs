@@ -154,6 +154,9 @@ impl Session {
                 Wants::Statistics(id)
             }
             Ask::Update(resources) => {
+                if let Some(limits) = &self.limits {
+                    (limits.0)(&resources)?;
+                }
                 let resources = serde_json::to_value(resources).doing(|| "encoding the limits")?;
                 self.send(&Frame::Update { request: id, resources })?;
                 Wants::Update(id)

@@ -29,6 +29,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use locule_channel::document::{Create, GuestHello, HostHello, Interface, Running};
 use locule_channel::{Ending, Frame, INIT, Link, Scope, Side, VERSION, Violation};
 use locule_runtime::error::{Context, Error, Kind, Result};
+use locule_runtime::spec::Resources;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::SigSet;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -84,12 +85,24 @@ fn breach(violation: impl std::fmt::Display) -> Error {
     Error::new(Kind::System, format!("the guest: {violation}"))
 }
 
+/// What is to be done when other limits shall hold.
+struct Limits(Box<Act>);
+
+type Act = dyn Fn(&Resources) -> Result<()>;
+
+impl std::fmt::Debug for Limits {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Limits")
+    }
+}
+
 /// A session; see the module's text.
 #[derive(Debug)]
 pub struct Session {
     link: Link,
     signals: SignalFd,
     control: Option<OwnedFd>,
+    limits: Option<Limits>,
     machine: Option<OwnedFd>,
     machine_ended: bool,
     processes: BTreeMap<u32, Process>,
@@ -120,6 +133,7 @@ impl Session {
             link: Link::new(channel, Side::Guest).doing(|| "setting up the channel to the guest")?,
             signals,
             control,
+            limits: None,
             machine,
             machine_ended: false,
             processes: BTreeMap::from([(INIT, Process::new(INIT, stdio, terminal))]),
@@ -131,6 +145,11 @@ impl Session {
             next: INIT,
             buffer: vec![0; 64 * 1024],
         })
+    }
+
+    /// Has `act` called with the limits of the workload before an update of them is passed on to the guest.
+    pub fn on_limits(&mut self, act: impl Fn(&Resources) -> Result<()> + 'static) {
+        self.limits = Some(Limits(Box::new(act)));
     }
 
     /// Waits for the guest's first word and answers it.

@@ -5,6 +5,7 @@ pub mod block;
 pub mod chain;
 pub mod console;
 pub mod device;
+pub mod mem;
 pub mod net;
 pub mod rng;
 pub mod transport;

@@ -42,6 +42,7 @@ make_bundle "$WORK/long" sh -c 'trap "echo got; exit 5" TERM; echo up; while :; 
 config "$WORK/long" '.linux.resources.memory.limit = 67108864 | .linux.resources.pids.limit = 50 | .mounts += [
     {destination: "/data", source: $data, type: "bind", options: ["rbind", "rw"]},
     {destination: "/fixed", source: $data, type: "bind", options: ["rbind", "ro"]},
+    {destination: "/tmp", source: "tmpfs", type: "tmpfs", options: ["size=250m"]},
     {destination: "/note", source: ($data + "/note"), type: "bind", options: ["bind", "ro"]}]' --arg data "$WORK/data"
 mkdir -p "$WORK/data"
 echo noted >"$WORK/data/note"
@@ -70,6 +71,8 @@ is "exec: the exit code" $? 9
 is "exec: standard input" "$(echo through | rt exec long cat)" through
 is "exec: user, environment and directory" \
     "$(rt exec --user 12:34 --env A=b --cwd /bin long sh -c 'echo $(id -u):$(id -g) $A $PWD')" "12:34 b /bin"
+jq '.process | .args = ["echo", "free"] | .apparmorProfile = "no-such-profile"' "$WORK/long/config.json" >"$WORK/process"
+is "exec: a profile of the host's is none inside" "$(rt exec --process "$WORK/process" long)" free
 refused "exec: a program that is not there" "no/such" rt exec long /no/such
 like "the kernel inside is its own" "$(rt exec long cat /proc/cmdline)" 'root=locule'
 is "a bind mount is the host's" "$(rt exec long cat /data/note)" noted
@@ -95,6 +98,19 @@ check "resume" rt resume long
 is "and exec works again" "$(rt exec long echo again)" again
 check "update" rt update --memory 60m long
 is "reaches the guest" "$(rt exec long cat /sys/fs/cgroup/memory.max)" 62914560
+total() { rt exec long sh -c "free -m | awk '\$1 == \"Mem:\" { print \$2 }'"; }
+before=$(total)
+check "update gives it more memory than it was started with" rt update --memory 512m long
+more() { [ "$(total)" -gt $((before + 300)) ]; }
+check "free inside shows it" eventually more
+is "and the limit inside" "$(rt exec long cat /sys/fs/cgroup/memory.max)" 536870912
+above "the host's has room for it" "$(in_cgroup long memory.max)" 536870912
+# Anonymous memory beyond what it was started with: a tmpfs takes it from the machine's own.
+check "it can be used" rt exec long sh -c 'head -c 209715200 /dev/zero >/tmp/much && rm /tmp/much'
+check "update takes it back" rt update --memory 60m long
+less() { [ "$(total)" -lt $((before + 100)) ]; }
+check "free inside shows that" eventually less
+above "and so does what the host counts" 314572800 "$(in_cgroup long memory.current)"
 check "a signal" rt kill long TERM
 check "ends it" eventually has_status long stopped
 check "after its own word" grep -q got "$WORK/long/output"
