@@ -115,25 +115,10 @@ impl<'a> Running<'a> {
         Ok(group.join(name))
     }
 
-    /// Whether a change of `key` to what `new` has waits for the next start, as the machine has a kernel of its own: that
-    /// one gets no more memory than it was started with, and the host cannot reach its terminals and rlimits.
-    pub fn waits(&self, key: &str, new: &Definition) -> bool {
-        if !self.container.is_vm() {
-            return false;
-        }
-        match key {
-            "memory.limit" => {
-                self.memory_at_start().is_some_and(|most| new.memory.limit.is_none_or(|limit| limit.0 > most))
-            }
-            _ => key == PTYS || key.starts_with("ulimit."),
-        }
-    }
-
-    /// The limit of memory that it was started with, by its bundle.
-    fn memory_at_start(&self) -> Option<u64> {
-        let text = std::fs::read(self.machine.run().join("bundle/config.json")).ok()?;
-        let spec = locule_runtime::spec::Spec::parse(&text).ok()?;
-        spec.linux?.resources?.memory?.limit.and_then(|limit| u64::try_from(limit).ok())
+    /// Whether a change of `key` waits for the next start, as the machine has a kernel of its own, whose terminals and
+    /// rlimits the host cannot reach.
+    pub fn waits(&self, key: &str) -> bool {
+        self.container.is_vm() && (key == PTYS || key.starts_with("ulimit."))
     }
 
     /// What a file of its cgroup holds.

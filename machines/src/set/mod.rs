@@ -107,7 +107,7 @@ pub fn set(
         changes.iter().filter(|change| matches!(change.target, Target::Key(_))).map(Change::path).collect();
     let mut changed = changed(&old, &new, running.is_some());
     refuse(changes, &changed).map_err(act)?;
-    let waits = |key: &str| running.as_ref().is_some_and(|running| running.waits(key, &definition));
+    let waits = |key: &str| running.as_ref().is_some_and(|running| running.waits(key));
     for changed in &mut changed {
         if waits(&changed.key) {
             changed.when = When::NextStart;

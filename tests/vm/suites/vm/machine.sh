@@ -36,7 +36,10 @@ is "the count of tasks inside" "$(rt exec vm1 -- cat /sys/fs/cgroup/pids.max)" 6
 check "less memory" rt set vm1 memory=80M pids=50
 is "holds inside at once" "$(rt exec vm1 -- cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/pids.max | xargs)" "$((80 << 20)) 50"
 check "and on the host" rt set vm1 cpus=0.5
-refused "more than it was started with needs a restart" 'next start|restart' rt set --runtime vm1 memory=400M
+check "more memory than it was started with" rt set vm1 memory=400M
+above "which its kernel has" "$(rt exec vm1 -- awk '/^MemTotal/ { print $2 * 1024 }' /proc/meminfo)" $((300 << 20))
+check "and less again" rt set vm1 memory=80M
+refused "what its kernel cannot be told waits for a restart" 'next start|restart' rt set --runtime vm1 ulimit.nofile=4000
 check "and as much as it likes again" rt set vm1 cpus=
 above "stats counts it" "$(rt stats --no-stream --format json vm1 | jq '.[0].memory.usage')" 1000000
 check "it is paused" rt pause vm1
