@@ -26,6 +26,8 @@ mod shared;
 mod table;
 #[path = "../../src/usage.rs"]
 mod usage;
+#[path = "../../src/vm/mod.rs"]
+mod vm;
 
 use args::{First, Globals, Rewritten};
 use cli::Asked;

@@ -75,8 +75,8 @@ pub fn view(home: &Home, machine: &Machine, profiles: &Profiles) -> Result<View>
             for path in paths {
                 let shown = keys.get(&path).and_then(|shown| shown.asked.clone());
                 let then = started.get(&path).cloned();
-                let waits = key_of(&path).is_some_and(|key| key.holds == Holds::NextStart)
-                    || running.waits(&path);
+                let waits =
+                    key_of(&path).is_some_and(|key| key.holds == Holds::NextStart) || running.waits(&path);
                 if waits && shown != then {
                     let entry = keys.entry(path.clone()).or_insert(Shown {
                         asked: None,
