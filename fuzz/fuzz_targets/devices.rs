@@ -12,7 +12,7 @@ use locule_vmm::memory::Memory;
 use locule_vmm::pci::message::Routes;
 use locule_vmm::pci::root::Root;
 use locule_vmm::virtio::transport::{self, Shared, Transport};
-use locule_vmm::virtio::{Device, balloon::Balloon, block, console::Console, net, rng::Rng};
+use locule_vmm::virtio::{Device, balloon::Balloon, block, console::Console, mem::Mem, net, rng::Rng};
 use vm_memory::{Bytes, GuestAddress};
 
 #[derive(Arbitrary, Debug)]
@@ -35,7 +35,10 @@ fn devices() -> Vec<Box<dyn Device>> {
     let (console, _) = UnixStream::pair().unwrap();
     let (channel, _) = UnixStream::pair().unwrap();
     let disk = block::Config { file: tempfile(), read_only: false, id: String::new() };
+    let (mem, size) = Mem::new(1 << 32, 64 << 20).unwrap();
+    size.set(32 << 20).unwrap();
     vec![
+        Box::new(mem),
         Box::new(Console::new(Some(OwnedFd::from(console)), Some(OwnedFd::from(channel))).unwrap()),
         Box::new(Balloon::new().unwrap().0),
         Box::new(Rng::default()),

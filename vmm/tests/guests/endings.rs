@@ -15,6 +15,7 @@ pub fn config(code: &Code) -> Config {
     Config {
         kvm: None,
         memory: MEMORY << 20,
+        growth: 0,
         vcpus: 1,
         kernel,
         initramfs: None,

@@ -14,7 +14,7 @@ use locule_vmm::pci::message::Routes;
 use locule_vmm::pci::root::Root;
 use locule_vmm::starter::Starter;
 use locule_vmm::virtio::transport::{self, Shared, Transport};
-use locule_vmm::virtio::{Device, balloon::Balloon, console::Console, rng::Rng};
+use locule_vmm::virtio::{Device, balloon::Balloon, console::Console, mem::Mem, rng::Rng};
 use locule_vmm::{Ending, Monitor, block, net};
 use vm_memory::{Bytes as _, GuestAddress};
 
@@ -77,7 +77,10 @@ fn attack(seed: u64) -> usize {
     let mut root = Root::new().unwrap();
     let (starter, service) = Starter::new(256 << 10);
     let serving = std::thread::spawn(move || service.run());
+    let (mem, size) = Mem::new(1 << 32, 64 << 20).unwrap();
+    size.set(32 << 20).unwrap();
     let devices: Vec<Box<dyn Device>> = vec![
+        Box::new(mem),
         Box::new(Console::new(Some(echo()), Some(echo())).unwrap()),
         fs::device("share", shares.tree(), starter).unwrap(),
         Box::new(Balloon::new().unwrap().0),
