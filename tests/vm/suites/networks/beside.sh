@@ -10,6 +10,8 @@ guide=/locule/docs/guides/networks.md
 said() { grep -E "^    $1" $guide; }
 
 outside
+# Docker forwards nothing else only where it was the one who switched forwarding on: another suite's networks may have.
+sysctl -qw net.ipv4.ip_forward=0 net.ipv6.conf.all.forwarding=0
 docker_starts
 check "Docker publishes a port of its own" docker run --detach --name web --publish 8081:80 tested \
     sh -c 'while :; do echo docker | nc -l -p 80; done'
