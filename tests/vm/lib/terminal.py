@@ -59,6 +59,9 @@ class Terminal:
         """Key by key, each when the last one was read: Podman knows its detach keys only so."""
         for key in text.encode().decode("unicode_escape").encode("latin-1"):
             os.write(self.fd, bytes([key]))
+            # The kernel hands a key over in a work of its own: until then none seems to be there.
+            if key < 0x20:
+                time.sleep(0.3)
             while self.unread():
                 time.sleep(0.02)
 
