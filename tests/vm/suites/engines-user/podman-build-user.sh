@@ -1,1 +1,1 @@
-../engines/podman-build.sh
+../long/podman-build.sh
