@@ -31,15 +31,30 @@ pub fn ensure_bridge(links: &mut Links, nft: &mut Nft, network: &Network) -> Res
         links.remove(&name)?;
     }
     refuse_overlap(links, network)?;
-    // A fixed hardware address: else it would change with the ports.
-    let mac = Mac::from_seed(digest(&["bridge", &network.name]));
-    links.add_bridge(NewLink { name: &name, mac: Some(mac), mtu: network.mtu })?;
+    links.add_bridge(NewLink { name: &name, mac: Some(mac_of(network)), mtu: network.mtu })?;
     crate::fault::point("bridge");
     let made = dress_bridge(links, nft, network, &name);
     if made.is_err() {
         links.remove(&name)?;
     }
     made
+}
+
+/// The fixed hardware address of a network's bridge: else it would change with the ports.
+fn mac_of(network: &Network) -> Mac {
+    Mac::from_seed(digest(&["bridge", &network.name]))
+}
+
+/// Removes the bridge that an earlier network of this name left, whose definition somebody took away (with the whole
+/// directory of data, say): it has the addresses of that one. One with ports, or that is not ours, stays.
+pub fn remove_orphan(links: &mut Links, network: &Network) -> Result<()> {
+    let name = network.bridge_name();
+    let Some(link) = links.find(&name)? else { return Ok(()) };
+    let ours = link.kind == "bridge" && link.mac == Some(mac_of(network));
+    if ours && links.all()?.iter().all(|port| port.master != link.index) {
+        links.remove(&name)?;
+    }
+    Ok(())
 }
 
 fn dress_bridge(links: &mut Links, nft: &mut Nft, network: &Network, name: &str) -> Result<u32> {

@@ -46,6 +46,9 @@ impl Networks {
         if network.kind == Kind::Routed {
             network.nat = false;
         }
+        if network.kind == Kind::Bridge && self.definitions.all()?.iter().all(|n| n.name != network.name) {
+            host::remove_orphan(&mut Links::own()?, &network)?;
+        }
         if pooled && network.subnets.is_empty() {
             let mut taken = host::known_subnets(&mut Links::own()?)?;
             taken.extend(self.definitions.all()?.iter().flat_map(|n| n.subnets.iter().map(|s| s.subnet)));

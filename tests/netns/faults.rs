@@ -170,6 +170,27 @@ fn another_interface_of_the_name_is_not_taken() {
     assert_eq!(lab.remains(), "");
 }
 
+/// As when a package is purged and installed again.
+#[test]
+fn the_bridge_of_a_network_whose_definition_is_gone() {
+    let lab = Lab::new();
+    lab.network("create --subnet 10.9.0.0/24 web");
+    let one = lab.container("web", "one", "");
+    std::fs::remove_dir_all(lab.dir.join("networks")).unwrap();
+    // It is not taken away from who is on it.
+    lab.network("create --subnet 10.9.1.0/24 web");
+    assert!(lab.host.sh("ip -o -4 addr show dev lb-web").contains("10.9.0.1/24"));
+    reaches(&lab.host, &one.space, &[&one.ip]);
+    drop(one);
+    lab.network("disconnect web one");
+    std::fs::remove_dir_all(lab.dir.join("networks")).unwrap();
+    lab.network("create --subnet 10.9.1.0/24 web");
+    let two = lab.container("web", "two", "");
+    let addresses = lab.host.sh("ip -o -4 addr show dev lb-web");
+    assert!(addresses.contains("10.9.1.1/24") && !addresses.contains("10.9.0.1"), "{addresses}");
+    reaches(&lab.host, &two.space, &[&two.ip]);
+}
+
 #[test]
 fn many_at_once_get_different_addresses() {
     let lab = std::sync::Arc::new(Lab::new());
