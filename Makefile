@@ -59,13 +59,9 @@ test-vm-long: release need-test ## The suites that test-vm leaves out for their 
 	LOCULE_BIN=$(binary) tests/vm/vm run --end $(vm-long)
 	LOCULE_BIN=$(binary) tests/bats/run systemd; status=$$?; tests/vm/vm stop; exit $$status
 
-# What is new and was never run for long; `fuzz/run devices guest` and `fuzz-long` run them.
-fuzz-new := devices guest
-fuzz-targets := $(filter-out $(fuzz-new),$(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs))))
-
 fuzz: need-fuzz ## Run the fuzz targets for FUZZ_SECONDS (10); fuzz/README.md lists them
 	@echo '== fuzz targets'
-	fuzz/run $(fuzz-targets)
+	fuzz/run
 
 fuzz-long: need-fuzz ## Run every fuzz target for an hour, two at a time
 	FUZZ_SECONDS=$(or $(FUZZ_SECONDS),3600) fuzz/run
