@@ -6,8 +6,9 @@ DESTDIR ?=
 # The commit that --version names; a checkout without history has none.
 export LOCULE_COMMIT ?= $(shell git describe --always --dirty --abbrev=12 2>/dev/null)
 
-target  := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
-binary  := target/$(target)/release/locule
+# Asked when they are used: need-build may have installed Rust only then.
+target   = $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+binary   = target/$(target)/release/locule
 
 .PHONY: help run test test-host test-build test-fs test-conformance test-bats test-vm bench check miri docs install man deb uninstall need-build need-test release
 .PHONY: fuzz fuzz-long need-fuzz soak faults test-vm-long
