@@ -2,8 +2,8 @@
 //!
 //! read(2) loses what it took with a process that is killed before it wrote. Here the kernel itself moves the bytes
 //! (splice(2)) into a file of the runtime directory, whose length therefore says what was taken; its header says how
-//! long log and ring were before. Whoever comes next sets both back to that and writes them again: each byte is in the
-//! log once, whenever kill -9 comes.
+//! long log and ring were before. Whoever comes next sets both back to that and writes them again: each byte is in a
+//! log of files once, whenever kill -9 comes. A journal takes nothing back, and may have the last piece twice.
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};

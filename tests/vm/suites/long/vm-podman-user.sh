@@ -15,8 +15,8 @@ fi
 PATIENCE=300
 
 podman_image localhost/busybox >/dev/null
-output=$(pod run --rm --volume "$WORK:/work" localhost/busybox sh -c \
-    'cat /proc/cmdline; id -u; touch /work/made; ip -o link show; exit 7' 2>&1)
+output=$(pod run --rm --volume "$WORK:/volume" localhost/busybox sh -c \
+    'cat /proc/cmdline; id -u; touch /volume/made; ip -o link show; exit 7' 2>&1)
 is "run gives its exit code" $? 7
 like "and runs in a machine" "$output" 'root=locule'
 like "as root of its own ids" "$output" $'\n0\n'
