@@ -88,8 +88,6 @@ impl Device for FileSystem {
         }
     }
 
-    fn write_config(&mut self, _offset: u64, _data: &[u8]) {}
-
     fn activate(&mut self, activation: Activation) -> Result<()> {
         self.reset();
         let Activation { memory, rings, .. } = activation;

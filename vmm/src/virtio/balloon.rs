@@ -74,14 +74,7 @@ impl Balloon {
             return Ok(());
         };
         ring.kick.take().doing("reading a queue's kick")?;
-        let mut used = false;
-        loop {
-            let Some(chain) = ring.next(memory) else {
-                match ring.again(memory)? {
-                    true => continue,
-                    false => break,
-                }
-            };
+        ring.serve(memory, |chain| {
             // What cannot be discarded (not in memory, not whole pages) stays; the guest does not learn of it.
             match token as usize {
                 INFLATE => {
@@ -97,10 +90,8 @@ impl Balloon {
                 // What comes back is there again as soon as it is touched.
                 _ => {}
             }
-            ring.done(memory, chain.head, 0)?;
-            used = true;
-        }
-        if used { ring.notify(memory) } else { Ok(()) }
+            Ok(0)
+        })
     }
 }
 
@@ -151,9 +142,7 @@ impl Device for Balloon {
     }
 
     fn activate(&mut self, activation: Activation) -> Result<()> {
-        for (token, ring) in activation.rings.iter().enumerate().filter(|(_, ring)| ring.queue.ready()) {
-            super::watch_kick(&activation.watcher, ring, token as u64)?;
-        }
+        super::watch_kicks(&activation)?;
         let event = self.target.event.as_fd();
         activation.watcher.add(event, EpollFlags::EPOLLIN.bits() as u32, ASKED)?;
         self.active = Some(activation);

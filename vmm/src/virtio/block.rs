@@ -5,7 +5,6 @@
 use std::fs::File;
 use std::os::fd::AsFd as _;
 
-use virtio_queue::QueueT as _;
 use vm_memory::VolatileSlice;
 
 use super::chain::{Chain, skip, split};
@@ -78,21 +77,8 @@ impl Block {
         let Some(active) = &mut self.active else { return Ok(()) };
         let ring = &mut active.rings[0];
         ring.kick.take().doing("reading a queue's kick")?;
-        let mut used = false;
-        loop {
-            let Some(chain) = ring.next(&active.memory) else {
-                match ring.again(&active.memory)? {
-                    true => continue,
-                    false => break,
-                }
-            };
-            let disk =
-                Disk { file: &self.file, read_only: self.read_only, id: &self.id, sectors: self.sectors };
-            let length = disk.answer(&chain);
-            ring.done(&active.memory, chain.head, length)?;
-            used = true;
-        }
-        if used { ring.notify(&active.memory) } else { Ok(()) }
+        let disk = Disk { file: &self.file, read_only: self.read_only, id: &self.id, sectors: self.sectors };
+        ring.serve(&active.memory, |chain| Ok(disk.answer(chain)))
     }
 }
 
@@ -205,12 +191,8 @@ impl Device for Block {
         super::read_bytes(&config, offset, data);
     }
 
-    fn write_config(&mut self, _offset: u64, _data: &[u8]) {}
-
     fn activate(&mut self, activation: Activation) -> Result<()> {
-        if activation.rings[0].queue.ready() {
-            super::watch_kick(&activation.watcher, &activation.rings[0], 0)?;
-        }
+        super::watch_kicks(&activation)?;
         self.active = Some(activation);
         Ok(())
     }

@@ -136,6 +136,24 @@ impl Ring {
         Ok(more && end.0.wrapping_sub(self.queue.next_avail()) <= self.queue.size())
     }
 
+    /// Answers every request that there is by `answer`, which tells how many bytes it wrote, and raises the interrupt
+    /// for them.
+    pub fn serve(&mut self, memory: &Memory, mut answer: impl FnMut(&Chain) -> Result<u32>) -> Result<()> {
+        let mut used = false;
+        loop {
+            let Some(chain) = self.next(memory) else {
+                match self.again(memory)? {
+                    true => continue,
+                    false => break,
+                }
+            };
+            let length = answer(&chain)?;
+            self.done(memory, chain.head, length)?;
+            used = true;
+        }
+        if used { self.notify(memory) } else { Ok(()) }
+    }
+
     /// Takes the last request back, to be seen again by `next`.
     pub fn undo(&mut self) {
         let next = self.queue.next_avail();

@@ -25,7 +25,7 @@ pub trait Device: Send {
     /// Reads the device's own configuration. Bytes beyond its end read as zero.
     fn read_config(&self, offset: u64, data: &mut [u8]);
     /// Writes the device's own configuration. What cannot be written is ignored.
-    fn write_config(&mut self, offset: u64, data: &[u8]);
+    fn write_config(&mut self, _offset: u64, _data: &[u8]) {}
     /// The driver is ready. A queue that it left out is not `ready()`.
     fn activate(&mut self, activation: Activation) -> Result<()>;
     /// A descriptor that the device gave to its [`Watcher`] is ready.

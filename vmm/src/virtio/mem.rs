@@ -102,23 +102,13 @@ impl Mem {
             return Ok(());
         };
         ring.kick.take().doing("reading a queue's kick")?;
-        let mut used = false;
-        loop {
-            let Some(chain) = ring.next(memory) else {
-                match ring.again(memory)? {
-                    true => continue,
-                    false => break,
-                }
-            };
+        ring.serve(memory, |chain| {
             let (answer, state) = self.obey(memory, &chain.copy(REQUEST));
             let mut response = [0; 10];
             response[..2].copy_from_slice(&answer.to_le_bytes());
             response[8..].copy_from_slice(&state.to_le_bytes());
-            let length = chain.answer(&response);
-            ring.done(memory, chain.head, length)?;
-            used = true;
-        }
-        if used { ring.notify(memory) } else { Ok(()) }
+            Ok(chain.answer(&response))
+        })
     }
 
     /// What a request is answered with, and the state that was asked for.
@@ -199,12 +189,8 @@ impl Device for Mem {
         super::read_bytes(&config, offset, data);
     }
 
-    fn write_config(&mut self, _offset: u64, _data: &[u8]) {}
-
     fn activate(&mut self, activation: Activation) -> Result<()> {
-        if activation.rings[0].queue.ready() {
-            super::watch_kick(&activation.watcher, &activation.rings[0], 0)?;
-        }
+        super::watch_kicks(&activation)?;
         let event = self.target.event.as_fd();
         activation.watcher.add(event, EpollFlags::EPOLLIN.bits() as u32, ASKED)?;
         self.active = Some(activation);

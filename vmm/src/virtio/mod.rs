@@ -13,6 +13,7 @@ pub mod transport;
 use std::os::fd::AsFd as _;
 
 use nix::sys::epoll::EpollFlags;
+use virtio_queue::QueueT as _;
 
 pub use crate::sys::Event;
 pub use device::{Activation, Device, Interrupt, Ring, Watcher};
@@ -27,9 +28,12 @@ pub fn read_bytes(config: &[u8], offset: u64, data: &mut [u8]) {
     }
 }
 
-/// Has a queue's kick watched under `token`.
-pub fn watch_kick(watcher: &Watcher, ring: &Ring, token: u64) -> Result<()> {
-    watcher.add(ring.kick.as_fd(), EpollFlags::EPOLLIN.bits() as u32, token)
+/// Has the kick of each queue that the driver set up watched, under the queue's number.
+pub fn watch_kicks(active: &Activation) -> Result<()> {
+    for (number, ring) in active.rings.iter().enumerate().filter(|(_, ring)| ring.queue.ready()) {
+        active.watcher.add(ring.kick.as_fd(), EpollFlags::EPOLLIN.bits() as u32, number as u64)?;
+    }
+    Ok(())
 }
 
 /// Watches no queue of a device any more.

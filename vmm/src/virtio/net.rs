@@ -194,22 +194,13 @@ impl Net {
         if !ring.queue.ready() {
             return Ok(());
         }
-        let mut used = false;
-        loop {
-            let Some(chain) = ring.next(&active.memory) else {
-                match ring.again(&active.memory)? {
-                    true => continue,
-                    false => break,
-                }
-            };
+        ring.serve(&active.memory, |chain| {
             if let Some(tap) = &self.tap {
                 // A packet that the device does not take, for its form or for want of room, is lost as on a wire.
                 let _ = sys::write(tap.as_fd(), &chain.readable);
             }
-            ring.done(&active.memory, chain.head, 0)?;
-            used = true;
-        }
-        if used { ring.notify(&active.memory) } else { Ok(()) }
+            Ok(0)
+        })
     }
 
     fn handle(&mut self, token: u64) -> Result<()> {
@@ -294,12 +285,8 @@ impl Device for Net {
         super::read_bytes(&config, offset, data);
     }
 
-    fn write_config(&mut self, _offset: u64, _data: &[u8]) {}
-
     fn activate(&mut self, activation: Activation) -> Result<()> {
-        for (token, ring) in activation.rings.iter().enumerate().filter(|(_, ring)| ring.queue.ready()) {
-            super::watch_kick(&activation.watcher, ring, token as u64)?;
-        }
+        super::watch_kicks(&activation)?;
         let event = self.attachment.event.as_fd();
         activation.watcher.add(event, EpollFlags::EPOLLIN.bits() as u32, ATTACHED)?;
         self.active = Some(activation);

@@ -1,7 +1,5 @@
 //! The source of random bytes: the host kernel's.
 
-use virtio_queue::QueueT as _;
-
 use super::device::{Activation, Device};
 use crate::sys;
 use crate::{Doing as _, Result};
@@ -21,21 +19,11 @@ impl Rng {
         let Some(active) = &mut self.active else { return Ok(()) };
         let ring = &mut active.rings[0];
         ring.kick.take().doing("reading a queue's kick")?;
-        let mut used = false;
-        loop {
-            let Some(chain) = ring.next(&active.memory) else {
-                match ring.again(&active.memory)? {
-                    true => continue,
-                    false => break,
-                }
-            };
+        ring.serve(&active.memory, |chain| {
             let mut bytes = vec![0; chain.room().min(MOST)];
             sys::random(&mut bytes).doing("reading random bytes")?;
-            let length = chain.answer(&bytes);
-            ring.done(&active.memory, chain.head, length)?;
-            used = true;
-        }
-        if used { ring.notify(&active.memory) } else { Ok(()) }
+            Ok(chain.answer(&bytes))
+        })
     }
 }
 
@@ -60,12 +48,8 @@ impl Device for Rng {
         super::read_bytes(&[], offset, data);
     }
 
-    fn write_config(&mut self, _offset: u64, _data: &[u8]) {}
-
     fn activate(&mut self, activation: Activation) -> Result<()> {
-        if activation.rings[0].queue.ready() {
-            super::watch_kick(&activation.watcher, &activation.rings[0], 0)?;
-        }
+        super::watch_kicks(&activation)?;
         self.active = Some(activation);
         Ok(())
     }

@@ -194,18 +194,11 @@ impl Console {
         let mut heard = Vec::new();
         if let Some(active) = &mut self.active {
             let ring = &mut active.rings[CONTROL_OUT];
-            while ring.queue.ready() {
-                let Some(chain) = ring.next(&active.memory) else {
-                    match ring.again(&active.memory)? {
-                        true => continue,
-                        false => break,
-                    }
-                };
-                heard.push(chain.copy(MOST_CONTROL));
-                ring.done(&active.memory, chain.head, 0)?;
-            }
-            if !heard.is_empty() {
-                ring.notify(&active.memory)?;
+            if ring.queue.ready() {
+                ring.serve(&active.memory, |chain| {
+                    heard.push(chain.copy(MOST_CONTROL));
+                    Ok(0)
+                })?;
             }
         }
         for bytes in heard {
@@ -268,12 +261,8 @@ impl Device for Console {
         super::read_bytes(&config, offset, data);
     }
 
-    fn write_config(&mut self, _offset: u64, _data: &[u8]) {}
-
     fn activate(&mut self, activation: Activation) -> Result<()> {
-        for (token, ring) in activation.rings.iter().enumerate().filter(|(_, ring)| ring.queue.ready()) {
-            super::watch_kick(&activation.watcher, ring, token as u64)?;
-        }
+        super::watch_kicks(&activation)?;
         self.ports[HVC0].open = activation.features & MULTIPORT == 0;
         self.active = Some(activation);
         Ok(())
