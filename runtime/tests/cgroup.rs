@@ -543,7 +543,9 @@ fn a_watch_ends_with_the_last_process() {
 fn exec_follows_an_init_that_moved() {
     in_lane("exec_follows_an_init_that_moved", |lane| {
         let cgroup = lane.create("/moved", "{}");
-        std::fs::create_dir_all(lane.path("/moved/init.scope", "")).unwrap();
+        for inner in ["/moved/inner", "/moved/init.scope"] {
+            std::fs::create_dir(lane.path(inner, "")).unwrap();
+        }
         let workload = lane.spawn(&cgroup, "");
         let fd = cgroup.exec_fd(None, workload.pid()).unwrap();
         assert_eq!(inode(&fd), inode(&cgroup));
@@ -555,13 +557,18 @@ fn exec_follows_an_init_that_moved() {
             identity: None,
         };
         let cgroup = Cgroup::open(Path::new(cgroup::MOUNT), &record).unwrap().unwrap();
-        std::fs::write(lane.path("/moved/init.scope", "cgroup.procs"), workload.pid().to_string()).unwrap();
-        // It takes processes as long as it shares out no controllers.
+        let moved = |to: &str| {
+            std::fs::write(lane.path(to, "cgroup.procs"), workload.pid().to_string()).unwrap();
+            std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(lane.path(to, "")).unwrap())
+        };
+        // systemd is about to share out controllers: nobody comes between.
+        let scope = moved("/moved/init.scope");
+        assert_eq!(inode(&cgroup.exec_fd(None, workload.pid()).unwrap()), scope);
+        // Another takes processes as long as it shares out none.
+        let inner = moved("/moved/inner");
         assert_eq!(inode(&cgroup.exec_fd(None, workload.pid()).unwrap()), inode(&cgroup));
-        let inner = std::fs::metadata(lane.path("/moved/init.scope", "")).unwrap();
-        let inner = std::os::unix::fs::MetadataExt::ino(&inner);
         let named = cgroup.exec_fd(Some(Path::new("/init.scope")), workload.pid()).unwrap();
-        assert_eq!(inode(&named), inner);
+        assert_eq!(inode(&named), scope);
         // Where this host gives it a controller; in the virtual machine, systemd does this in a container.
         let controllers = std::fs::read_to_string(lane.path("/moved", "cgroup.controllers")).unwrap();
         if let Some(controller) = controllers.split_whitespace().next() {

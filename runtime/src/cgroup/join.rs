@@ -17,12 +17,16 @@ use crate::sys;
 /// What cgroups(7) names where the kernel has no list of its own (before 4.15).
 const DELEGATED: &str = "cgroup.procs\ncgroup.subtree_control\ncgroup.threads\n";
 
+/// Where systemd puts itself, and whoever was beside it, before it starts anything (systemd.special(7)).
+const INIT_SCOPE: &str = "init.scope";
+
 impl Cgroup {
     /// The directory for a further process: the cgroup `inner` below this one if named (`exec --cgroup`),
     /// else this one, or the one that `init` is in.
     ///
-    /// The latter where an init such as systemd has moved itself into a cgroup below and shared out controllers: this
-    /// one takes no process any more then.
+    /// The latter where an init has moved itself into a cgroup below and shared out controllers: this one takes no
+    /// process any more then. Also where it is systemd, in its [`INIT_SCOPE`], and is about to: a process that came in
+    /// between would keep it from that for as long as it lives, and whatever it starts would have no limits.
     pub fn exec_fd(&self, inner: Option<&Path>, init: i32) -> Result<OwnedFd> {
         let doing =
             |path: &Path| format!("adding pid to cgroup {} below {}", path.display(), self.path().display());
@@ -36,8 +40,10 @@ impl Cgroup {
                 }
                 inner.strip_prefix("/").unwrap_or(inner).to_path_buf()
             }
-            None if self.shares_out() => self.inner_cgroup_of(init)?.unwrap_or_default(),
-            None => PathBuf::new(),
+            None => match self.inner_cgroup_of(init)? {
+                Some(inner) if inner == Path::new(INIT_SCOPE) || self.shares_out() => inner,
+                _ => PathBuf::new(),
+            },
         };
         let name = if path.as_os_str().is_empty() { Path::new(".") } else { &path };
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;

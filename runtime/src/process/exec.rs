@@ -146,13 +146,15 @@ pub fn exec(container: &Container, mut request: ExecRequest) -> Result<Executed>
         .transpose()?;
 
     let (init_pid, init) = container.init()?;
-    let cgroup = match container.cgroup()? {
-        Some(cgroup) => Some(cgroup.exec_fd(request.cgroup.as_deref().map(std::path::Path::new), init_pid)?),
-        None if request.cgroup.is_some() => {
-            return Err(Error::invalid("--cgroup: the container has no cgroup"));
-        }
-        None => None,
+    let cgroup = container.cgroup()?;
+    if cgroup.is_none() && request.cgroup.is_some() {
+        return Err(Error::invalid("--cgroup: the container has no cgroup"));
+    }
+    let entrance = || {
+        let inner = request.cgroup.as_deref().map(std::path::Path::new);
+        cgroup.as_ref().map(|cgroup| cgroup.exec_fd(inner, init_pid)).transpose()
     };
+    let entered = entrance()?;
     if !request.detach {
         process::block_signals();
     }
@@ -175,7 +177,13 @@ pub fn exec(container: &Container, mut request: ExecRequest) -> Result<Executed>
     if let Some(cpus) = &plan.affinity.initial {
         cpus.apply(0)?;
     }
-    let (pid, pidfd) = spawn(&joining, cgroup.as_ref().map(AsFd::as_fd), &ours)?;
+    let (pid, pidfd) = match spawn(&joining, entered.as_ref().map(AsFd::as_fd), &ours) {
+        // Its init shared out controllers between the look and the clone: it has moved by now.
+        Err(err) if err.errno() == Some(Errno::EBUSY) && request.cgroup.is_none() => {
+            spawn(&joining, entrance()?.as_ref().map(AsFd::as_fd), &ours)?
+        }
+        spawned => spawned?,
+    };
     drop(theirs);
     let set_from_outside = (flags & USER != 0).then_some(&plan);
     let kill = || {

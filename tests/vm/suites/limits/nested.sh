@@ -47,4 +47,16 @@ MANAGER=(--systemd-cgroup)
 nested scope test.slice:pre:nested
 life scope
 
+# Between the two steps of systemd: a process that enters then would keep it from the second.
+make_bundle "$WORK/between" sh -c 'cd /sys/fs/cgroup && mkdir init.scope && echo 1 >init.scope/cgroup.procs && exec sleep 1000'
+config "$WORK/between" '.linux.cgroupsPath = "/test/between" | (.mounts[] | select(.type == "cgroup") | .options) -= ["ro"]
+    | .linux.namespaces |= (map(select(.type != "cgroup")) + [{type: "cgroup"}])'
+MANAGER=()
+check "an init moves, and shares nothing out" start between "$WORK/between"
+check "it has moved" eventually moved between
+if ! lacks crun runc; then
+    check "who enters is beside it" detached between
+    check "and in no way of what it shares out" rt exec between sh -c 'echo +memory >/sys/fs/cgroup/cgroup.subtree_control'
+fi
+
 done_testing
