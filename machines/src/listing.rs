@@ -5,16 +5,27 @@
 
 use std::collections::BTreeMap;
 
-use locule_runtime::Container;
+use locule_runtime::{Container, Store};
 use serde::Serialize;
 
 use crate::definition::{BootStart, DiskKind, Isolation};
-use crate::keeper::record::{Health, Keeper};
+use crate::keeper::record::Health;
 use crate::life::{self, Status};
-use crate::{Definition, Home, Machine, Result, stats};
+use crate::{Definition, Home, Machine, Result, claims, stats};
 
 /// From so many machines on it is worth a thread more.
 const MANY: usize = 48;
+
+/// How far a machine is looked into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Depth {
+    /// Its name alone.
+    Name,
+    /// What its files say, and how it fares.
+    State,
+    /// What it uses as well, which costs a dozen files more.
+    Use,
+}
 
 /// One machine.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -90,20 +101,24 @@ pub struct Entry {
     pub problem: Option<String>,
 }
 
-/// All machines, or those of `names`, in the order of their names; with what they use if `used`.
-pub fn list(home: &Home, names: Option<Vec<String>>, used: bool) -> Result<Vec<Entry>> {
+/// All machines, or those of `names`, in the order of their names.
+pub fn list(home: &Home, names: Option<Vec<String>>, depth: Depth) -> Result<Vec<Entry>> {
     let names = match names {
         Some(names) => {
             names.iter().try_for_each(|name| home.find(name).map(drop))?;
             names
         }
-        None => home.list()?,
+        // Those without a definition are none; that is seen when it is read.
+        None => claims::names(&home.machines())?,
     };
+    let store = life::store(home)?;
     let threads = match names.len() / MANY {
         0 => 1,
         worth => worth.min(std::thread::available_parallelism().map_or(1, usize::from)),
     };
-    let look = |names: &[String]| names.iter().filter_map(|name| entry(home, name, used)).collect::<Vec<_>>();
+    let look = |names: &[String]| {
+        names.iter().filter_map(|name| entry(home, store.as_ref(), name, depth)).collect::<Vec<_>>()
+    };
     if threads == 1 {
         return Ok(look(&names));
     }
@@ -116,10 +131,13 @@ pub fn list(home: &Home, names: Option<Vec<String>>, used: bool) -> Result<Vec<E
     Ok(found)
 }
 
-/// `None` for one that was removed meanwhile.
-fn entry(home: &Home, name: &str, used: bool) -> Option<Entry> {
+/// `None` for one that is not there, or was removed meanwhile.
+fn entry(home: &Home, store: Option<&Store>, name: &str, depth: Depth) -> Option<Entry> {
     let machine = home.machine(name).ok()?;
     let mut entry = Entry { name: name.to_owned(), ..Entry::default() };
+    if depth == Depth::Name {
+        return machine.exists().then_some(entry);
+    }
     match machine.definition() {
         Ok(definition) => describe(&mut entry, &definition),
         Err(_) if !machine.exists() => return None,
@@ -132,7 +150,7 @@ fn entry(home: &Home, name: &str, used: bool) -> Option<Entry> {
         ip.retain(|address| !entry.ip.contains(address));
         entry.ip.extend(ip);
     }
-    fare(home, &machine, &mut entry, used);
+    fare(store, &machine, &mut entry, depth);
     Some(entry)
 }
 
@@ -171,36 +189,33 @@ fn describe(entry: &mut Entry, definition: &Definition) {
     }
 }
 
-fn fare(home: &Home, machine: &Machine, entry: &mut Entry, used: bool) {
-    let status = match life::status(home, machine) {
-        Ok(status) => status,
+fn fare(store: Option<&Store>, machine: &Machine, entry: &mut Entry, depth: Depth) {
+    let seen = match life::look(store, machine) {
+        Ok(seen) => seen,
         Err(err) => {
             entry.status = "unknown";
             entry.problem.get_or_insert(err.to_string());
             return;
         }
     };
-    entry.status = status.word();
-    if let Status::Failed { exit } = status {
+    entry.status = seen.status.word();
+    if let Status::Failed { exit } = seen.status {
         entry.exit = Some(exit);
     }
-    if let Some(keeper) = Keeper::read(machine) {
+    if let Some(keeper) = seen.keeper {
         entry.restarts = keeper.restarts;
-        if status.is_down() {
+        if seen.status.is_down() {
             entry.problem = entry.problem.take().or(keeper.failure);
-            return;
+        } else {
+            entry.health = keeper.health;
+            entry.unit = keeper.unit;
         }
-        entry.health = keeper.health;
-        entry.unit = keeper.unit;
     }
-    if status.is_down() {
-        return;
-    }
-    let Ok(Some(container)) = life::container(home, machine) else { return };
+    let Some(container) = seen.container.filter(|_| !seen.status.is_down()) else { return };
     let Some(init) = container.state().init.as_ref() else { return };
     entry.pid = Some(init.pid);
     entry.uptime = Some(stats::uptime(init.start_time).as_secs());
-    if used {
+    if depth == Depth::Use {
         measure(&container, entry);
     }
 }

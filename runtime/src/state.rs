@@ -9,6 +9,7 @@ use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use nix::dir::Dir;
 use nix::errno::Errno;
@@ -387,7 +388,7 @@ impl ProcessId {
     /// Identifies the living process `pid`.
     pub fn of(pid: i32) -> Result<ProcessId> {
         let (_, start_time) = stat(pid).doing(|| format!("reading the start time of process {pid}"))?;
-        let boot_id = boot_id().doing(|| "reading the boot id")?;
+        let boot_id = boot_id().doing(|| "reading the boot id")?.to_owned();
         Ok(ProcessId { pid, start_time, boot_id })
     }
 
@@ -415,8 +416,14 @@ fn stat(pid: i32) -> nix::Result<(char, u64)> {
     Ok((state, start))
 }
 
-fn boot_id() -> nix::Result<String> {
-    Ok(read_at(AT_FDCWD, "/proc/sys/kernel/random/boot_id")?.trim_end().to_owned())
+/// Which boot this is; no process sees two.
+fn boot_id() -> nix::Result<&'static str> {
+    static ID: OnceLock<String> = OnceLock::new();
+    if let Some(id) = ID.get() {
+        return Ok(id);
+    }
+    let id = read_at(AT_FDCWD, "/proc/sys/kernel/random/boot_id")?;
+    Ok(ID.get_or_init(|| id.trim_end().to_owned()))
 }
 
 /// Writes `bytes` to `path` under a temporary name first, so that a reader sees all or nothing.

@@ -14,5 +14,6 @@ mod flags;
 mod inside;
 mod lab;
 mod life;
+mod listing;
 mod live;
 mod pull;

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::forms::{Form, ULIMITS, UNLIMITED};
-use super::tree::{Entry, Value};
+use super::tree::{Entry, Place, Value};
 use super::units::Size;
 use crate::{Error, Result};
 
@@ -269,54 +269,72 @@ pub fn check(document: &mut Entry) -> Result<()> {
     }
 }
 
+/// Where a name of a table leads.
+enum Step {
+    Key(&'static Key),
+    /// A table, by its path as `KEYS` write it.
+    Table(String),
+    /// A list of tables, the same way.
+    List(String),
+    Nowhere,
+}
+
+/// Where `name` in the table `pattern` leads, which is a path as `KEYS` write it.
+fn step(pattern: &str, name: &str) -> Step {
+    let (own, any) = (join(pattern, name), join(pattern, "*"));
+    if let Some(key) = KEYS.iter().find(|key| key.path == own || key.path == any) {
+        return Step::Key(key);
+    }
+    let below = |base: &str, mark: &str| {
+        KEYS.iter().any(|key| key.path.strip_prefix(base).is_some_and(|rest| rest.starts_with(mark)))
+    };
+    if below(&own, "[].") {
+        return Step::List(format!("{own}[]"));
+    }
+    [own, any].into_iter().find(|base| below(base, ".")).map_or(Step::Nowhere, Step::Table)
+}
+
+fn join(table: &str, name: &str) -> String {
+    match table {
+        "" => name.to_owned(),
+        table => format!("{table}.{name}"),
+    }
+}
+
 /// `pattern` is the path as `KEYS` write it, `path` the same as the owner does.
 fn check_table(table: &mut BTreeMap<String, Entry>, pattern: &str, path: &str) -> Result<()> {
     for (name, entry) in table {
-        let join = |base: &str, name: &str| match base {
-            "" => name.to_owned(),
-            base => format!("{base}.{name}"),
-        };
         let here = join(path, name);
-        let (own, any) = (join(pattern, name), join(pattern, "*"));
-        if let Some(key) = KEYS.iter().find(|key| key.path == own || key.path == any) {
-            check_name(key, name).map_err(|why| entry.at.refuse(format!("{here}: {why}")))?;
-            check_value(key, entry, &here)?;
-            continue;
-        }
-        let below = |base: &str, mark: &str| {
-            let begin = format!("{base}{mark}.");
-            KEYS.iter().any(|key| key.path.starts_with(&begin))
+        let no_table = |at: &Place, here: &str, value: &Value| {
+            Err(at.refuse(format!("{here} is {}, and a table is wanted", value.kind())))
         };
-        let next = [&own, &any].into_iter().find(|base| below(base, ""));
-        match (&mut entry.value, next) {
-            (Value::Table(inner), Some(next)) => {
-                if next.ends_with(".*") && next.starts_with("network.") {
+        match (step(pattern, name), &mut entry.value) {
+            (Step::Key(key), _) => {
+                check_name(key, name).map_err(|why| entry.at.refuse(format!("{here}: {why}")))?;
+                check_value(key, entry, &here)?;
+            }
+            (Step::Table(next), Value::Table(inner)) => {
+                if next == "network.*" {
                     interface_name(name).map_err(|why| entry.at.refuse(format!("{here}: {why}")))?;
                 }
-                check_table(inner, next, &here)?;
+                check_table(inner, &next, &here)?;
             }
-            (value, Some(_)) => {
-                return Err(entry.at.refuse(format!("{here} is {}, and a table is wanted", value.kind())));
-            }
-            (Value::List(list), None) if below(&own, "[]") => {
+            (Step::Table(_), value) => return no_table(&entry.at, &here, value),
+            (Step::List(next), Value::List(list)) => {
                 for (number, entry) in list.iter_mut().enumerate() {
                     let here = format!("{here}[{number}]");
                     match &mut entry.value {
-                        Value::Table(inner) => check_table(inner, &format!("{own}[]"), &here)?,
-                        other => {
-                            return Err(entry
-                                .at
-                                .refuse(format!("{here} is {}, and a table is wanted", other.kind())));
-                        }
+                        Value::Table(inner) => check_table(inner, &next, &here)?,
+                        value => return no_table(&entry.at, &here, value),
                     }
                 }
             }
-            (value, None) if below(&own, "[]") => {
+            (Step::List(_), value) => {
                 let text =
                     format!("{here} is {}, and a list of tables is wanted: write [[{here}]]", value.kind());
                 return Err(entry.at.refuse(text));
             }
-            (_, None) => {
+            (Step::Nowhere, _) => {
                 let text = format!("there is no key {here}{}", nearest(path, name));
                 return Err(entry.at.refuse(text));
             }
@@ -391,28 +409,15 @@ pub fn unknown(path: &str) -> Error {
 /// Takes away what says `unlimited`: a limit that is absent is none.
 pub fn lift_unlimited(document: &mut Entry) {
     fn lift(table: &mut BTreeMap<String, Entry>, pattern: &str) {
-        table.retain(|name, entry| {
-            let join = |name: &str| match pattern {
-                "" => name.to_owned(),
-                base => format!("{base}.{name}"),
-            };
-            let key = KEYS.iter().find(|key| key.path == join(name) || key.path == join("*"));
-            match (&mut entry.value, key) {
-                (Value::Text(text), Some(key)) if key.unlimited => {
-                    text != UNLIMITED && !(key.form == Form::Rate && text == "none")
-                }
-                (Value::Table(inner), None) => {
-                    let any = join("*.");
-                    let next = if KEYS.iter().any(|key| key.path.starts_with(&any)) {
-                        join("*")
-                    } else {
-                        join(name)
-                    };
-                    lift(inner, &next);
-                    true
-                }
-                _ => true,
+        table.retain(|name, entry| match (&mut entry.value, step(pattern, name)) {
+            (Value::Text(text), Step::Key(key)) if key.unlimited => {
+                text != UNLIMITED && !(key.form == Form::Rate && text == "none")
             }
+            (Value::Table(inner), Step::Table(next)) => {
+                lift(inner, &next);
+                true
+            }
+            _ => true,
         });
     }
     if let Value::Table(table) = &mut document.value {

@@ -80,13 +80,22 @@ fn is_alive(status: ContainerStatus) -> bool {
     status != ContainerStatus::Stopped
 }
 
+/// The state root of the machines' containers; `None` where none was made since boot.
+pub fn store(home: &Home) -> Result<Option<Store>> {
+    match Store::open(home.run()) {
+        Ok(store) => Ok(Some(store)),
+        Err(err) if err.errno() == Some(Errno::ENOENT) => Ok(None),
+        Err(err) => Err(err),
+    }
+}
+
 /// The container of a machine, if there is one.
 pub fn container(home: &Home, machine: &Machine) -> Result<Option<Container>> {
-    let store = match Store::open(home.run()) {
-        Ok(store) => store,
-        Err(err) if err.errno() == Some(Errno::ENOENT) => return Ok(None),
-        Err(err) => return Err(err),
-    };
+    container_in(store(home)?.as_ref(), machine)
+}
+
+fn container_in(store: Option<&Store>, machine: &Machine) -> Result<Option<Container>> {
+    let Some(store) = store else { return Ok(None) };
     let until = Instant::now() + DELETION;
     loop {
         match store.load(machine.name()) {
@@ -101,25 +110,43 @@ pub fn container(home: &Home, machine: &Machine) -> Result<Option<Container>> {
     }
 }
 
+/// A machine as it fares, and by what that is known.
+#[derive(Debug)]
+pub struct Seen {
+    /// How it fares.
+    pub status: Status,
+    /// What its keeper says, or said before it ended.
+    pub keeper: Option<Keeper>,
+    /// Its container.
+    pub container: Option<Container>,
+}
+
 /// How the machine fares now. Takes no lock.
 pub fn status(home: &Home, machine: &Machine) -> Result<Status> {
-    let keeper = Keeper::living(machine);
-    if let Some(Phase::Stopping) = keeper.as_ref().map(|keeper| keeper.phase) {
-        return Ok(Status::Stopping);
-    }
-    let container = container(home, machine)?;
-    match container.as_ref().map(Container::status).transpose()? {
-        Some(ContainerStatus::Running) => return Ok(Status::Running),
-        Some(ContainerStatus::Paused) => return Ok(Status::Paused),
-        _ => {}
-    }
-    if keeper.is_some() {
-        return Ok(Status::Starting);
-    }
-    Ok(match Ended::read(machine) {
-        Some(ended) if !ended.stopped && ended.failed() => Status::Failed { exit: ended.shell_code() },
-        _ => Status::Stopped,
-    })
+    look(store(home)?.as_ref(), machine).map(|seen| seen.status)
+}
+
+/// The same with all that it is known by; `store` is [`store`]'s, which many machines share.
+pub fn look(store: Option<&Store>, machine: &Machine) -> Result<Seen> {
+    let keeper = Keeper::read(machine);
+    let living = keeper.as_ref().filter(|keeper| keeper.keeper.alive());
+    let stopping = living.is_some_and(|keeper| keeper.phase == Phase::Stopping);
+    let container = match container_in(store, machine) {
+        Err(_) if stopping => None,
+        other => other?,
+    };
+    let status = match container.as_ref().map(Container::status) {
+        _ if stopping => Status::Stopping,
+        Some(Err(err)) => return Err(err),
+        Some(Ok(ContainerStatus::Running)) => Status::Running,
+        Some(Ok(ContainerStatus::Paused)) => Status::Paused,
+        _ if living.is_some() => Status::Starting,
+        _ => match Ended::read(machine) {
+            Some(ended) if !ended.stopped && ended.failed() => Status::Failed { exit: ended.shell_code() },
+            _ => Status::Stopped,
+        },
+    };
+    Ok(Seen { status, keeper, container })
 }
 
 /// Attaches the networks of a created container, whose init is `pid`.

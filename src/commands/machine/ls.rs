@@ -5,7 +5,7 @@
 use std::cmp::Ordering;
 
 use clap::{Arg, ArgAction, ArgMatches};
-use locule_machines::listing::{self, Entry};
+use locule_machines::listing::{self, Depth, Entry};
 use locule_runtime::{Error, Result};
 
 use super::home;
@@ -206,10 +206,6 @@ impl Filters {
             patterns.iter().any(|pattern| value.fits(pattern))
         })
     }
-
-    fn mention(&self, word: &str) -> bool {
-        self.0.iter().any(|(column, _)| column.word == word)
-    }
 }
 
 fn run(globals: &Globals, matches: &ArgMatches, out: &mut Out) -> Result<i32> {
@@ -219,13 +215,16 @@ fn run(globals: &Globals, matches: &ArgMatches, out: &mut Out) -> Result<i32> {
     let order = text(matches, "sort").unwrap_or("name");
     let (by, reverse) = order.strip_prefix('-').map_or((order, false), |by| (by, true));
     let by = find(by)?;
-    let json = text(matches, "format") == Some("json");
+    let (json, quiet) = (text(matches, "format") == Some("json"), matches.get_flag("quiet"));
+    let shown: Vec<_> = if quiet { Vec::new() } else { columns.iter().map(|column| column.word).collect() };
+    let mut asked = shown.into_iter().chain([by.word]).chain(filters.0.iter().map(|(column, _)| column.word));
+    let depth = match quiet && asked.clone().all(|word| word == "name") {
+        true => Depth::Name,
+        false if json || asked.any(|word| matches!(word, "memory-used" | "tasks-used")) => Depth::Use,
+        false => Depth::State,
+    };
     let names: Vec<String> = matches.get_many("names").into_iter().flatten().cloned().collect();
-    // What is used costs a dozen files more a machine.
-    let shown =
-        |word| columns.iter().any(|column| column.word == word) || by.word == word || filters.mention(word);
-    let used = json || shown("memory-used") || shown("tasks-used");
-    let mut entries = listing::list(&home(globals)?, (!names.is_empty()).then_some(names), used)?;
+    let mut entries = listing::list(&home(globals)?, (!names.is_empty()).then_some(names), depth)?;
     entries.retain(|entry| filters.fit(entry));
     if by.word != "name" || reverse {
         entries.sort_by(|a, b| {
@@ -233,7 +232,7 @@ fn run(globals: &Globals, matches: &ArgMatches, out: &mut Out) -> Result<i32> {
             if reverse { order.reverse() } else { order }
         });
     }
-    if matches.get_flag("quiet") {
+    if quiet {
         out.write(&entries.iter().flat_map(|entry| [entry.name.as_str(), "\n"]).collect::<String>())?;
         return Ok(0);
     }
