@@ -15,7 +15,7 @@ use locule_runtime::time::rfc3339;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use serde::{Deserialize, Serialize};
 
-use crate::{Context, Result};
+use crate::{Context, Result, watch};
 
 const FILE: &str = ".events";
 const OLDER: &str = ".events.1";
@@ -93,7 +93,7 @@ impl Reader {
         let dir = run.join(".machines");
         let doing = || format!("watching {}", dir.display());
         std::fs::DirBuilder::new().recursive(true).mode(0o711).create(&dir).doing(doing)?;
-        let changes = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).doing(doing)?;
+        let changes = watch::new(InitFlags::IN_NONBLOCK, doing)?;
         let what = AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO;
         changes.add_watch(&dir, what).doing(doing)?;
         let mut reader = Reader {

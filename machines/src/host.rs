@@ -14,6 +14,14 @@ use crate::Home;
 const CGROUP2: i64 = 0x6367_7270;
 /// The kernel from which on overlays take idmapped layers.
 const IDMAPPED_OVERLAYS: (u32, u32) = (5, 19);
+/// What all machines of a host share: the limit, what is enough for hundreds of them, and what it limits.
+const SHARED: &[(&str, u64, &str)] = &[
+    ("fs.inotify.max_user_instances", 8192, "inotify in all machines: a systemd has some ten"),
+    ("kernel.pid_max", 131_072, "processes of all machines"),
+    ("kernel.pty.max", 4096, "terminals of all machines"),
+    ("net.ipv4.neigh.default.gc_thresh3", 8192, "neighbours on all networks"),
+    ("net.ipv6.neigh.default.gc_thresh3", 8192, "neighbours on all networks"),
+];
 
 /// One thing that machines need, or some of them want.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,7 +134,20 @@ pub fn look(home: &Home) -> Vec<Finding> {
         writable,
         "its file system is read-only: name another directory with --data",
     );
+    all.extend(shared(Path::new("/proc/sys")));
     all
+}
+
+/// Looks at the limits below `sys`; some are those of the host's own network namespace only.
+fn shared(sys: &Path) -> impl Iterator<Item = Finding> {
+    SHARED.iter().filter_map(move |(name, enough, of)| {
+        let now: u64 = fs::read_to_string(sys.join(name.replace('.', "/"))).ok()?.trim().parse().ok()?;
+        Some(Finding {
+            what: format!("{name} for hundreds of machines ({of})"),
+            needed: false,
+            remedy: (now < *enough).then(|| format!("it is {now}: sysctl {name}={enough}")),
+        })
+    })
 }
 
 fn version(release: &str) -> Option<(u32, u32)> {
@@ -143,6 +164,35 @@ mod tests {
         assert_eq!(version("6.12.48+deb13-cloud-amd64"), Some((6, 12)));
         assert_eq!(version("5.19-rc1"), Some((5, 19)));
         assert_eq!(version("x"), None);
+    }
+
+    #[test]
+    fn a_low_limit_is_told_with_its_remedy() {
+        let sys = tempfile::tempdir().unwrap();
+        for (name, now) in [("fs/inotify/max_user_instances", "128\n"), ("kernel/pid_max", "4194304\n")] {
+            let path = sys.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, now).unwrap();
+        }
+        let remedies: Vec<_> = shared(sys.path()).map(|finding| finding.remedy).collect();
+        let raise = "it is 128: sysctl fs.inotify.max_user_instances=8192".to_owned();
+        assert_eq!(remedies, [Some(raise), None]);
+    }
+
+    /// What the package sets is enough.
+    #[test]
+    fn the_package_sets_what_is_enough() {
+        let set: Vec<(&str, u64)> = include_str!("../../units/locule.sysctl")
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .map(|line| line.split_once(" = ").unwrap())
+            .map(|(name, value)| (name, value.parse().unwrap()))
+            .collect();
+        for (name, enough, _) in SHARED {
+            let own = set.iter().find(|(own, _)| own == name);
+            assert!(own.is_none_or(|(_, value)| value >= enough), "{name}");
+        }
+        assert!(set.iter().any(|(name, _)| *name == "fs.inotify.max_user_instances"));
     }
 
     #[test]

@@ -30,6 +30,7 @@ pub mod stats;
 pub mod storage;
 pub mod sys;
 pub mod visible;
+mod watch;
 mod wiring;
 
 pub use definition::Definition;

@@ -14,7 +14,7 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
-use crate::{Context, Machine, Result};
+use crate::{Context, Machine, Result, watch};
 
 /// How long a caller waits in silence.
 const PATIENCE_MS: u16 = 10_000;
@@ -59,7 +59,7 @@ impl Machine {
             };
             let Some(inotify) = &watch else {
                 // The holder closes the file when it is done; from here on that is seen, so it is tried once more.
-                let made = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).doing(doing)?;
+                let made = watch::new(InitFlags::IN_NONBLOCK, doing)?;
                 made.add_watch(&path, AddWatchFlags::IN_CLOSE).doing(doing)?;
                 watch = Some(made);
                 continue;

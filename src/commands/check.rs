@@ -20,7 +20,7 @@ each warning; what is refused here would be refused by create. Exits with 0 when
 else with 1.\n\nWithout a bundle, and with none in the current directory, it tells what machines need of this host: a line for \
 each thing with ok, missing or lacking, and what to do about it. Virtual machines are told of as well: KVM, the \
 kernel that would be booted, the program inside. Lacking is what some machines want and others do \
-without. Exits with 1 if something is missing.",
+without, and limits of the host that hundreds of machines would meet. Exits with 1 if something is missing.",
     examples: &[
         ("Check the bundle in /srv/web", "locule check /srv/web"),
         ("Is this host ready for machines?", "locule check"),

@@ -63,6 +63,27 @@ fn a_terminal_wants_somebody_to_serve_it() {
     bundle.try_create(&["--console-socket", socket.to_str().unwrap()]).refused_with(&["process.terminal"]);
 }
 
+#[test]
+fn a_devpts_without_a_terminal_left_says_what_to_raise() {
+    let mut bundle = Bundle::new();
+    let socket = bundle.path("console");
+    let listener = listen(&socket);
+    bundle.edit(|config| {
+        let mounts = config["mounts"].as_array_mut().unwrap();
+        let devpts = mounts.iter_mut().find(|mount| mount["type"] == "devpts").unwrap();
+        devpts["options"].as_array_mut().unwrap().push(json!("max=1"));
+    });
+    bundle.up();
+    let options = ["--tty", "--detach", "--console-socket", socket.to_str().unwrap()];
+    let _only = std::thread::scope(|scope| {
+        let reader = scope.spawn(|| receive(&listener));
+        bundle.exec_with(&options, &["sleep", "1000"]).ok();
+        reader.join().unwrap()
+    });
+    let words = ["ENOSPC", "max= of the devpts", "kernel.pty.max"];
+    bundle.exec_with(&options, &["true"]).refused_with(&words);
+}
+
 /// The keyring is the container's own, and `exec` has the same.
 #[test]
 fn a_session_keyring() {

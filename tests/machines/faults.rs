@@ -137,3 +137,16 @@ fn an_export_that_is_killed_leaves_no_snapshot_after_repair() {
     lab.ok(&["rm", "--force", &name]);
     lab.assert_gone(&name);
 }
+
+#[test]
+fn who_gets_no_watch_is_told_which_limit_to_raise() {
+    let lab = Lab::new();
+    // The limit of a user namespace of its own stands for the host's.
+    let line = format!(
+        "echo 0 > /proc/sys/user/max_inotify_instances && exec {LOCULE} --root {} events",
+        lab.run().display()
+    );
+    let output = lab.command("unshare", &["--user", "--map-root-user", "sh", "-c", &line]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("sysctl fs.inotify.max_user_instances="), "{said}");
+}

@@ -12,12 +12,12 @@ use locule_runtime::sys::{process, socket, tty};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use nix::sys::inotify::{AddWatchFlags, InitFlags};
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 
 use super::protocol::{self, LONGEST, packet};
 use super::ring;
-use crate::{Context, Error, Kind, Machine, Result};
+use crate::{Context, Error, Kind, Machine, Result, watch};
 
 /// How a console is used.
 #[derive(Debug, Clone, Copy, Default)]
@@ -80,7 +80,7 @@ pub fn attach(machine: &Machine, how: Use) -> Result<Left> {
 fn await_keeper(machine: &Machine) -> Result<OwnedFd> {
     let doing = || format!("waiting for {} to start", machine.name());
     std::fs::create_dir_all(machine.run()).doing(doing)?;
-    let inotify = Inotify::init(InitFlags::IN_CLOEXEC).doing(doing)?;
+    let inotify = watch::new(InitFlags::empty(), doing)?;
     let flags = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO;
     inotify.add_watch(machine.run(), flags).doing(doing)?;
     loop {

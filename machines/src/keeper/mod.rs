@@ -45,12 +45,12 @@ use locule_runtime::{Status, cgroup};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use nix::sys::inotify::{AddWatchFlags, InitFlags};
 
 pub use attached::attached;
 use record::{Ended, Keeper, Phase};
 
-use crate::{Context, Error, Home, Kind, Machine, Result, life};
+use crate::{Context, Error, Home, Kind, Machine, Result, life, watch};
 
 /// The verb that runs a part of a keeper.
 pub const VERB: &str = "keeper";
@@ -158,7 +158,7 @@ pub fn after_unit(home: &Home, machine: &Machine) -> Result<()> {
 pub fn await_ready(machine: &Machine, limit: Option<Duration>) -> Result<()> {
     let doing = || format!("waiting for {} to be ready", machine.name());
     let until = limit.map(|limit| Instant::now() + limit);
-    let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).doing(doing)?;
+    let inotify = watch::new(InitFlags::IN_NONBLOCK, doing)?;
     let flags = AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_DELETE | AddWatchFlags::IN_CREATE;
     inotify.add_watch(machine.run(), flags).doing(doing)?;
     loop {

@@ -6,6 +6,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag};
 use nix::sys::stat::fstat;
 use nix::sys::termios::{OutputFlags, SetArg, cfmakeraw, tcgetattr, tcsetattr};
@@ -21,6 +22,8 @@ use crate::sys::process::{dup_to, fs_magic};
 use crate::sys::{socket, tty};
 
 const DEVPTS_SUPER_MAGIC: i64 = 0x1cd1;
+/// What `ENOSPC` means of a multiplexer.
+const NO_MORE: &str = "every terminal is taken: raise max= of the devpts, or kernel.pty.max of the host";
 
 /// Who gets the master.
 #[derive(Debug, Clone, Copy)]
@@ -34,10 +37,14 @@ pub enum Server<'a> {
 /// Opens a pty in the container whose root is `root`, hands out its master, and returns the other end.
 pub fn open(root: &Root, size: Option<ConsoleSize>, server: Server<'_>) -> Result<OwnedFd> {
     let doing = || "opening a terminal in the container";
-    let master =
-        root.open(Path::new("/dev/pts/ptmx"), OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_NONBLOCK).map_err(
-            |errno| Error::sys(errno, doing()).hint("process.terminal needs a devpts mounted on /dev/pts"),
-        )?;
+    let master = root
+        .open(Path::new("/dev/pts/ptmx"), OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_NONBLOCK)
+        .map_err(|errno| {
+        Error::sys(errno, doing()).hint(match errno {
+            Errno::ENOSPC => NO_MORE,
+            _ => "process.terminal needs a devpts mounted on /dev/pts",
+        })
+    })?;
     let device = fstat(&master).doing(doing)?.st_rdev;
     if fs_magic(&master).doing(doing)? != DEVPTS_SUPER_MAGIC || device != nix::sys::stat::makedev(5, 2) {
         return Err(Error::new(
@@ -51,7 +58,11 @@ pub fn open(root: &Root, size: Option<ConsoleSize>, server: Server<'_>) -> Resul
 /// Opens a pty of the host's for a process elsewhere, hands out its master, and returns the other end.
 pub fn open_here(size: Option<ConsoleSize>, server: Server<'_>) -> Result<OwnedFd> {
     let flags = OFlag::O_RDWR | OFlag::O_NOCTTY;
-    let master = openat2(AT_FDCWD, "/dev/ptmx", flags, 0, 0).doing(|| "opening a terminal")?;
+    let doing = "opening a terminal";
+    let master = openat2(AT_FDCWD, "/dev/ptmx", flags, 0, 0).map_err(|errno| match errno {
+        Errno::ENOSPC => Error::sys(errno, doing).hint(NO_MORE),
+        _ => Error::sys(errno, doing),
+    })?;
     serve(master, size, server)
 }
 

@@ -15,7 +15,7 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 use super::{DIR, FILE, Stream};
 use crate::keeper::record::Keeper;
-use crate::{Context, Machine, Result};
+use crate::{Context, Machine, Result, watch};
 
 /// What of a log is wanted.
 #[derive(Debug, Clone, Default)]
@@ -212,7 +212,7 @@ impl Watch {
     fn new(machine: &Machine, dir: &Path) -> Result<Watch> {
         let doing = || format!("watching {}", dir.display());
         std::fs::create_dir_all(dir).doing(doing)?;
-        let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).doing(doing)?;
+        let inotify = watch::new(InitFlags::IN_NONBLOCK, doing)?;
         inotify
             .add_watch(dir, AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO)
             .doing(doing)?;
