@@ -65,11 +65,7 @@ fn devices_outside_of_dev() {
 #[test]
 fn devices_in_a_user_namespace() {
     let mut bundle = Bundle::new();
-    let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
-    bundle
-        .namespace(json!({"type": "user"}))
-        .set("linux.uidMappings", map.clone())
-        .set("linux.gidMappings", map);
+    bundle.mapped();
     bundle.push("linux.devices", json!({"path": "/dev/kmsg", "type": "c", "major": 1, "minor": 11}));
     let out = bundle.script("stat -c '%n:%t:%T' /dev/null /dev/kmsg; cat /proc/self/mountinfo").run();
     assert!(out.ok().starts_with("/dev/null:1:3\n/dev/kmsg:1:b\n"), "{out:?}");

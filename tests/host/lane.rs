@@ -266,6 +266,14 @@ impl Bundle {
         self.without_namespace(&kind).push("linux.namespaces", namespace)
     }
 
+    /// Gives it a user namespace, whose root is the host's id 100000.
+    pub fn mapped(&mut self) -> &mut Self {
+        let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
+        self.namespace(json!({"type": "user"}))
+            .set("linux.uidMappings", map.clone())
+            .set("linux.gidMappings", map)
+    }
+
     /// Takes a namespace away.
     pub fn without_namespace(&mut self, kind: &str) -> &mut Self {
         self.property("linux.namespaces").as_array_mut().unwrap().retain(|other| other["type"] != kind);

@@ -67,11 +67,7 @@ fn all_sixteen() {
 fn all_sixteen_in_a_user_namespace() {
     let (listed, meant) = lowered();
     let mut bundle = Bundle::new();
-    let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
-    bundle
-        .namespace(json!({"type": "user"}))
-        .set("linux.uidMappings", map.clone())
-        .set("linux.gidMappings", map);
+    bundle.mapped();
     bundle.set("process.rlimits", listed).set("process.oomScoreAdj", json!(321));
     let out = bundle.script("cat /proc/self/limits; cat /proc/self/oom_score_adj").run();
     assert_eq!(parse(out.ok()), meant);

@@ -427,9 +427,7 @@ fn a_bind_with_options_has_no_others_of_its_source() {
 fn in_a_user_namespace_a_bind_keeps_what_nobody_named() {
     let mut bundle = Bundle::new();
     bundle.mounted("outer", &["-t", "tmpfs", "-o", "ro,nosuid,noexec,nosymfollow", "tmpfs"]);
-    let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
-    bundle.namespace(json!({"type": "user"})).set("linux.uidMappings", map.clone());
-    bundle.set("linux.gidMappings", map).mount("/mnt", "bind", "outer", &["bind", "nodev"]);
+    bundle.mapped().mount("/mnt", "bind", "outer", &["bind", "nodev"]);
     let inside = bundle.script("cat /proc/self/mountinfo").run();
     let mount = mount_at(inside.ok(), "/mnt");
     for word in ["ro", "nosuid", "nodev", "noexec"] {

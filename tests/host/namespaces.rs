@@ -26,18 +26,10 @@ fn own(kind: &str) -> PathBuf {
     fs::read_link(format!("/proc/thread-self/ns/{kind}")).unwrap()
 }
 
-fn mapped(bundle: &mut Bundle) -> &mut Bundle {
-    let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
-    bundle
-        .namespace(json!({"type": "user"}))
-        .set("linux.uidMappings", map.clone())
-        .set("linux.gidMappings", map)
-}
-
 #[test]
 fn all_eight_are_new() {
     let mut bundle = Bundle::new();
-    mapped(&mut bundle).namespace(json!({"type": "time"})).up();
+    bundle.mapped().namespace(json!({"type": "time"})).up();
     for (kind, name) in KINDS {
         assert_ne!(namespace_of(bundle.pid(), name).unwrap(), own(name), "{kind}");
     }
@@ -125,7 +117,7 @@ fn a_pid_namespace_is_shared() {
 #[test]
 fn a_user_namespace_is_joined() {
     let mut first = Bundle::new();
-    mapped(&mut first).up();
+    first.mapped().up();
     let pid = first.pid();
     let mut second = Bundle::new();
     second.namespace(json!({"type": "user", "path": format!("/proc/{pid}/ns/user")})).up();
@@ -141,7 +133,7 @@ fn a_user_namespace_is_joined() {
 #[test]
 fn all_are_joined_with_their_user_namespace() {
     let mut first = Bundle::new();
-    mapped(&mut first).namespace(json!({"type": "time"})).up();
+    first.mapped().namespace(json!({"type": "time"})).up();
     let pid = first.pid();
     let mut second = Bundle::new();
     second.set("hostname", json!(null));
@@ -164,7 +156,7 @@ fn a_new_user_namespace_with_a_joined_network() {
     first.up();
     let mut second = Bundle::new();
     let path = format!("/proc/{}/ns/net", first.pid());
-    mapped(&mut second).namespace(json!({"type": "network", "path": path}));
+    second.mapped().namespace(json!({"type": "network", "path": path}));
     // sysfs shows the network namespace, which the new user namespace does not own.
     second.edit(|config| {
         config["mounts"]

@@ -31,11 +31,7 @@ fn of_each_namespace() {
 #[test]
 fn of_the_user_namespace() {
     let mut bundle = Bundle::new();
-    let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
-    bundle
-        .namespace(json!({"type": "user"}))
-        .set("linux.uidMappings", map.clone())
-        .set("linux.gidMappings", map);
+    bundle.mapped();
     bundle.set("linux.sysctl", json!({"user.max_uts_namespaces": "33"}));
     assert_eq!(bundle.script("cat /proc/sys/user/max_uts_namespaces").run().ok(), "33");
 }

@@ -42,11 +42,7 @@ fn a_time_namespace_without_offsets() {
 #[test]
 fn offsets_in_a_user_namespace() {
     let mut bundle = Bundle::new();
-    let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
-    bundle
-        .namespace(json!({"type": "user"}))
-        .set("linux.uidMappings", map.clone())
-        .set("linux.gidMappings", map);
+    bundle.mapped();
     bundle
         .namespace(json!({"type": "time"}))
         .set("linux.timeOffsets", json!({"boottime": {"secs": 2_000_000}}));

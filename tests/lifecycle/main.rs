@@ -12,6 +12,7 @@
 mod crash;
 mod engines;
 mod exec;
+mod expected;
 mod faults;
 mod hooks;
 mod input;

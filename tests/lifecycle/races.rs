@@ -1,33 +1,18 @@
 //! Many callers at once, on the same names and on their own.
 //!
-//! Owns the words that a call may fail with because another was quicker.
+//! Owns the callers.
 
 use std::fs;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::expected::EXPECTED;
 use crate::lane::{Bundle, LOCULE};
 use crate::leaks::Leaks;
 
 /// How long the callers go on.
 const SPELL: Duration = Duration::from_secs(8);
 const CALLERS: usize = 8;
-
-/// What may go wrong where several work on one container.
-const EXPECTED: [&str; 11] = [
-    "does not exist",
-    "already exists",
-    "container not running",
-    "not stopped",
-    "has stopped",
-    "running already",
-    "creating already",
-    "its creation was interrupted",
-    "stopped container",
-    "container not paused",
-    // A creation or start whose init a deletion killed meanwhile.
-    "the container's init died",
-];
 
 fn call(bundle: &Bundle, words: &[&str]) {
     let mut command = Command::new(LOCULE);

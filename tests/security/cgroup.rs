@@ -14,19 +14,13 @@ use crate::lane::{Bundle, CGROUP, unique};
 const WRITABLE: &str = "find /sys/fs/cgroup -type f | while read -r f; do
     (exec 9>>\"$f\") 2>/dev/null && echo \"$f\"; done; echo done";
 
-fn mapped(bundle: &mut Bundle) {
-    let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
-    bundle.namespace(json!({"type": "user"}));
-    bundle.set("linux.uidMappings", map.clone()).set("linux.gidMappings", map);
-}
-
 /// CVE-2023-25809: without a cgroup namespace a mapped root finds its cgroup read-only, even where the
 /// document asks for a writable one and the tree's owner is that root. Fails without the seal on it.
 #[test]
 fn without_a_cgroup_namespace_nothing_can_be_written() {
     for options in [&["ro"][..], &["rw"], &[]] {
         let mut bundle = Bundle::new();
-        mapped(&mut bundle);
+        bundle.mapped();
         bundle.without_namespace("cgroup");
         bundle.edit(|config| {
             let mounts = config["mounts"].as_array_mut().unwrap();
@@ -51,7 +45,7 @@ fn nothing_above_is_shown() {
     for user in [false, true] {
         let mut bundle = Bundle::new();
         if user {
-            mapped(&mut bundle);
+            bundle.mapped();
         }
         bundle.script(WRITABLE);
         assert_eq!(bundle.run().ok(), "done");

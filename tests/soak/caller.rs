@@ -8,27 +8,12 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use crate::expected::EXPECTED;
 use crate::lane::{Bundle, LOCULE};
 use crate::reaper::Reaper;
 
 /// How often each call ended how.
 pub type Tally = BTreeMap<String, usize>;
-
-/// What may go wrong where several work on one container.
-const EXPECTED: [&str; 11] = [
-    "does not exist",
-    "already exists",
-    "container not running",
-    "not stopped",
-    "has stopped",
-    "running already",
-    "creating already",
-    "its creation was interrupted",
-    "stopped container",
-    "container not paused",
-    // A creation or start whose init a deletion killed meanwhile.
-    "the container's init died",
-];
 
 /// A caller with names that it shares and one of its own.
 #[derive(Debug)]

@@ -11,6 +11,8 @@
 )]
 
 mod caller;
+#[path = "../lifecycle/expected.rs"]
+mod expected;
 #[allow(dead_code, reason = "shared with tests/host, which uses all of it")]
 #[path = "../host/lane.rs"]
 mod lane;
