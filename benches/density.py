@@ -88,36 +88,42 @@ def launch(first, last, *words):
              stdout=subprocess.DEVNULL)  # fmt: skip
 
 
+def report(what, value):
+    """Told at once as well: a run takes minutes."""
+    rows.append((what, value))
+    print(f"{what}: {value}", flush=True)
+
+
 place = tempfile.mkdtemp(prefix="locule-density-", dir=os.environ.get("TMPDIR", "/var/tmp"))
 DATA, RUN = f"{place}/data", f"{place}/run"
 rows = []
 try:
     before = available()
     seconds = timed(lambda: launch(0, COUNT, "--boot"))
-    rows.append(("`launch`, one after the other", f"{seconds / COUNT * 1000:.0f} ms each, {COUNT / seconds:.0f} a second"))
+    report("`launch`, one after the other", f"{seconds / COUNT * 1000:.0f} ms each, {COUNT / seconds:.0f} a second")
     pids = keepers()
     anonymous, whole = memory(pids)
-    rows.append(("memory of our own for each machine (anonymous / with its part of what is shared)",
-                 f"{anonymous / COUNT:.0f} / {whole / COUNT:.0f} KiB in {len(pids) / COUNT:.0f} processes"))  # fmt: skip
-    rows.append(("memory of the host for each machine, with its own process, mounts, namespaces and cgroup",
-                 f"{(before - available()) / COUNT:.0f} KiB"))  # fmt: skip
+    report("memory of our own for each machine (anonymous / with its part of what is shared)",
+           f"{anonymous / COUNT:.0f} / {whole / COUNT:.0f} KiB in {len(pids) / COUNT:.0f} processes")  # fmt: skip
+    report("memory of the host for each machine, with its own process, mounts, namespaces and cgroup",
+           f"{(before - available()) / COUNT:.0f} KiB")  # fmt: skip
     time.sleep(5)
     used, period = ticks(pids), 30
     time.sleep(period)
     used = (ticks(pids) - used) / TICKS
-    rows.append((f"CPU of all keepers in {period} s", f"{used:.2f} s ({used / period * 100:.2f} % of one processor)"))
-    rows.append((f"`ls`, {COUNT} running (best / median)", f"{listing()} ms"))
+    report(f"CPU of all keepers in {period} s", f"{used:.2f} s ({used / period * 100:.2f} % of one processor)")
+    report(f"`ls`, {COUNT} running (best / median)", f"{listing()} ms")
     seconds = timed(lambda: call("shutdown", stdout=subprocess.DEVNULL))
-    rows.append(("`shutdown` of all", f"{seconds:.1f} s, {COUNT / seconds:.0f} a second"))
+    report("`shutdown` of all", f"{seconds:.1f} s, {COUNT / seconds:.0f} a second")
     seconds = timed(lambda: call("boot", stdout=subprocess.DEVNULL))
-    rows.append(("`boot` of all", f"{seconds:.1f} s, {COUNT / seconds:.0f} a second"))
+    report("`boot` of all", f"{seconds:.1f} s, {COUNT / seconds:.0f} a second")
     launch(COUNT, 2 * COUNT, "--no-start")
-    rows.append((f"`ls`, {COUNT} running and {COUNT} not (best / median)", f"{listing()} ms"))
-    rows.append(("the same as JSON", f"{listing('--format', 'json')} ms"))
+    report(f"`ls`, {COUNT} running and {COUNT} not (best / median)", f"{listing()} ms")
+    report("the same as JSON", f"{listing('--format', 'json')} ms")
 finally:
-    for directory in Path(DATA, "machines").iterdir():
-        subprocess.run([LOCULE, "--root", RUN, "--data", DATA, "rm", "--force", directory.name],
-                       stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=False)  # fmt: skip
+    names = [directory.name for directory in Path(DATA, "machines").iterdir()]
+    subprocess.run([LOCULE, "--root", RUN, "--data", DATA, "rm", "--force", *names],
+                   stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=False)  # fmt: skip
     shutil.rmtree(place, ignore_errors=True)
 
 text = f"| {COUNT} idle machines | |\n|---|---|\n" + "".join(f"| {what} | {value} |\n" for what, value in rows)
