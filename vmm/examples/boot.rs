@@ -71,6 +71,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let [name, value] = pair else { return Err("an option without a value".into()) };
         match name.as_str() {
             "--memory" => config.memory = value.parse::<u64>()? << 20,
+            "--growth" => config.growth = value.parse::<u64>()? << 20,
             "--vcpus" => config.vcpus = value.parse()?,
             "--initramfs" => config.initramfs = Some(File::open(value)?),
             "--append" => config.command_line = value.clone(),

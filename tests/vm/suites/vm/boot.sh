@@ -53,6 +53,11 @@ like "one processor reaches its first program" "$said" 'WORD cpus=1 clock=kvm-cl
 like "power-off is told" "$said" 'ending: PowerOff'
 few_exits "a quiet boot" "$said"
 
+# The memory that it could be given is one device more, without a driver before that.
+said=$(boot "" --growth 1024)
+like "memory that can grow: it boots" "$said" 'WORD cpus=1'
+few_exits "memory that can grow" "$said"
+
 # The kernel tells of steal time to those alone who ask for its messages of that kind.
 said=$(boot 'test=channel dyndbg="file arch/x86/kernel/kvm.c +p"' --vcpus 2 --channel echo)
 like "two processors" "$said" 'WORD cpus=2 clock=kvm-clock'
