@@ -11,7 +11,7 @@ target   = $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 binary   = target/$(target)/release/locule
 
 .PHONY: help run test test-host test-build test-fs test-conformance test-bats test-vm bench check miri docs install man deb uninstall need-build need-test release
-.PHONY: fuzz fuzz-long need-fuzz soak faults test-vm-long
+.PHONY: fuzz fuzz-long need-fuzz soak faults test-vm-long test-kernel
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -59,6 +59,12 @@ test-vm: release need-test ## Suites in a Debian machine under QEMU, with KVM wh
 test-vm-long: release need-test ## The suites that test-vm leaves out for their time: users under engines, podman build, more of VM containers
 	LOCULE_BIN=$(binary) tests/vm/vm run --end $(vm-long)
 	LOCULE_BIN=$(binary) tests/bats/run systemd; status=$$?; tests/vm/vm stop; exit $$status
+
+test-kernel: release need-test ## Build the small kernel of VM containers from Debian's source, and boot it in the machine
+	@tools/need linux-source-6.12 gcc flex bison bc libelf-dev xz-utils
+	$(CARGO) build -p locule-vmm --example boot
+	install -D target/$(target)/debug/examples/boot $(dir $(binary))examples/boot
+	tests/vm/kernel $(binary)
 
 fuzz: need-fuzz ## Run the fuzz targets for FUZZ_SECONDS (10); fuzz/README.md lists them
 	@echo '== fuzz targets'

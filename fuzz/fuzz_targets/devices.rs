@@ -12,7 +12,7 @@ use locule_vmm::memory::Memory;
 use locule_vmm::pci::message::Routes;
 use locule_vmm::pci::root::Root;
 use locule_vmm::virtio::transport::{self, Shared, Transport};
-use locule_vmm::virtio::{Device, balloon::Balloon, block, console::Console, mem::Mem, net, rng::Rng};
+use locule_vmm::virtio::{Device, balloon::Balloon, block, console::Console, mem::Mem, net, rng::Rng, vsock};
 use vm_memory::{Bytes, GuestAddress};
 
 #[derive(Arbitrary, Debug)]
@@ -44,7 +44,14 @@ fn devices() -> Vec<Box<dyn Device>> {
         Box::new(Rng::default()),
         Box::new(net::Net::new(net::Config { tap: None, mac: [2; 6], mtu: 1500 }).unwrap().0),
         Box::new(block::Block::new(disk).unwrap()),
+        Box::new(vsock::Vsock::new(socket()).unwrap()),
     ]
+}
+
+/// A socket to the host that nobody connects to, and that connects to nobody: its directory is none.
+fn socket() -> vsock::Config {
+    let (listener, directory) = UnixStream::pair().unwrap();
+    vsock::Config { cid: 3, directory: directory.into(), name: "sock".into(), listener: listener.into() }
 }
 
 fn tempfile() -> std::fs::File {

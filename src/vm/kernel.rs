@@ -10,7 +10,11 @@ use std::path::{Path, PathBuf};
 
 use locule_runtime::error::Context;
 use locule_runtime::isolation::modules;
+use locule_runtime::sys::fs::{cstring, openat2};
+use locule_runtime::sys::mount::clone_tree;
 use locule_runtime::{Error, Result};
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag};
 
 use super::cache;
 
@@ -240,7 +244,7 @@ impl Kernel {
         let modules = self
             .modules
             .as_ref()
-            .map(|dir| File::open(dir).doing(|| format!("opening the modules {}", dir.display())))
+            .map(|dir| alone(dir).doing(|| format!("opening the modules {}", dir.display())))
             .transpose()?;
         let image = cache::unpacked(file, &self.image)?;
         let initramfs = match &self.modules {
@@ -269,6 +273,17 @@ impl Kernel {
             locule_vmm::kernel::initramfs(&program, &modules)
                 .map_err(|err| Error::invalid(format!("{}: {err}", doing())))
         })
+    }
+}
+
+/// A directory as a mount of nothing else, so that no way leads out of it, whoever has got hold of the descriptor.
+fn alone(dir: &Path) -> nix::Result<File> {
+    match clone_tree(AT_FDCWD, &cstring(dir)?, false) {
+        Ok(mount) => Ok(mount.into()),
+        // It takes rights over the mount namespace. Without them, what is found outside is what any program of the
+        // caller's may find.
+        Err(Errno::EPERM) => openat2(AT_FDCWD, dir, OFlag::O_PATH | OFlag::O_DIRECTORY, 0, 0).map(File::from),
+        Err(errno) => Err(errno),
     }
 }
 

@@ -131,6 +131,10 @@ impl Monitor for Parts {
         all
     }
 
+    fn wants_sockets(&self) -> bool {
+        self.options.vsock.is_some()
+    }
+
     fn run(self: Box<Self>, stage: Stage) -> ! {
         monitor::run(*self, stage)
     }

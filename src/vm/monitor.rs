@@ -11,13 +11,14 @@ use std::time::{Duration, SystemTime};
 use locule_channel::Ending as Exit;
 use locule_channel::document::{HostHello, Time};
 use locule_runtime::error::{Context, Result};
+use locule_runtime::isolation::vsock::NAME;
 use locule_runtime::isolation::{Stage, Starter};
 use locule_runtime::sys::process;
 use locule_runtime::{Error, Kind};
 use locule_vmm::filter::{self, Kind as Thread};
 use locule_vmm::fs::{Access, Cache, Tree};
 use locule_vmm::session::{Session, Status, Woke};
-use locule_vmm::{Config, Ending, Monitor, Running, net};
+use locule_vmm::{Config, Ending, Monitor, Running, net, vsock};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -78,6 +79,13 @@ impl Machine {
         let networks = (0..options.interfaces)
             .map(|at| net::Config { tap: None, mac: network::first_mac(at), mtu: network::LARGEST_MTU })
             .collect();
+        let sockets = stage.sockets.as_ref().zip(options.vsock);
+        let vsock = sockets
+            .map(|(sockets, cid)| {
+                let (listener, directory) = (copy(&sockets.listener)?, copy(&sockets.directory)?);
+                Ok(vsock::Config { cid, directory, name: NAME.into(), listener })
+            })
+            .transpose()?;
         let monitor = Monitor::new(Config {
             kvm: Some(OwnedFd::from(kvm)),
             memory: size.memory,
@@ -92,6 +100,7 @@ impl Machine {
             serial: None,
             networks,
             disks: Vec::new(),
+            vsock,
             identity: options.identity,
             trace: options.trace,
             filter: true,

@@ -8,6 +8,9 @@ const PREFIX: &str = "org.locule.vm.";
 /// Network interfaces that a machine has at most.
 const INTERFACES: std::ops::RangeInclusive<usize> = 0..=8;
 
+/// Addresses of guests on a socket to the host; those below are the host's own (vsock(7)).
+const CIDS: std::ops::RangeInclusive<u32> = 3..=u32::MAX - 1;
+
 /// The options of a machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
@@ -20,6 +23,8 @@ pub struct Options {
     /// Whether nobody on the host changes the root file system while the machine runs, which may believe for long then what
     /// it has been told of it.
     pub exclusive: bool,
+    /// The machine's address on a socket to the host, if it has one.
+    pub vsock: Option<u32>,
     /// Whether the stages of the start are told on standard error.
     pub trace: bool,
 }
@@ -32,6 +37,7 @@ impl Options {
             identity: Identity::Kvm,
             console: false,
             exclusive: false,
+            vsock: None,
             trace: false,
         };
         for (key, value) in annotations {
@@ -61,6 +67,12 @@ impl Options {
                     "shared" => {}
                     _ => return wrong("exclusive or shared"),
                 },
+                "vsock" => match (value.as_str(), value.parse()) {
+                    ("true", _) => options.vsock = Some(*CIDS.start()),
+                    ("false", _) => {}
+                    (_, Ok(cid)) if CIDS.contains(&cid) => options.vsock = Some(cid),
+                    _ => return wrong("true, false or a number from 3 to 4294967294"),
+                },
                 "trace" => match value.as_str() {
                     "true" => options.trace = true,
                     "false" => {}
@@ -89,7 +101,15 @@ mod tests {
         assert_eq!(of("identity", "hyperv").unwrap().identity, Identity::Hyperv);
         assert!(of("console", "stderr").unwrap().console && of("trace", "true").unwrap().trace);
         assert!(of("root", "exclusive").unwrap().exclusive && !of("root", "shared").unwrap().exclusive);
+        assert_eq!(
+            (of("vsock", "true").unwrap().vsock, of("vsock", "false").unwrap().vsock),
+            (Some(3), None)
+        );
+        assert_eq!(of("vsock", "77").unwrap().vsock, Some(77));
         for (key, value) in [
+            ("vsock", "2"),
+            ("vsock", "4294967295"),
+            ("vsock", "yes"),
             ("root", "mine"),
             ("interfaces", "9"),
             ("interfaces", "-1"),

@@ -6,6 +6,8 @@
 use std::error::Error;
 use std::fs::File;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 
 use locule_vmm::fs::Access;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
@@ -18,8 +20,8 @@ mod garbage;
 #[allow(dead_code, reason = "the tests do more with it")]
 mod payload;
 
-/// Devices of a machine with a tree and a disk.
-const DEVICES: u32 = 5;
+/// Devices of a machine with a tree, a disk and a socket.
+const DEVICES: u32 = 6;
 /// How often the hostile kernel decides on something.
 const DECISIONS: usize = 1000;
 
@@ -60,6 +62,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         serial: None,
         networks: Vec::new(),
         disks: Vec::new(),
+        vsock: None,
         identity: Identity::Kvm,
         trace: false,
         filter: true,
@@ -68,6 +71,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let [name, value] = pair else { return Err("an option without a value".into()) };
         match name.as_str() {
             "--memory" => config.memory = value.parse::<u64>()? << 20,
+            "--growth" => config.growth = value.parse::<u64>()? << 20,
             "--vcpus" => config.vcpus = value.parse()?,
             "--initramfs" => config.initramfs = Some(File::open(value)?),
             "--append" => config.command_line = value.clone(),
@@ -84,6 +88,14 @@ fn main() -> Result<(), Box<dyn Error>> {
                 read_only: false,
                 id: "test".into(),
             }),
+            "--vsock" => {
+                config.vsock = Some(locule_vmm::vsock::Config {
+                    cid: 3,
+                    directory: File::open(value)?.into(),
+                    name: "sock".into(),
+                    listener: UnixListener::bind(Path::new(value).join("sock"))?.into(),
+                });
+            }
             "--tap" => config.networks.push(locule_vmm::net::Config {
                 tap: Some(tap(value)?),
                 mac: [2, 0, 0, 0, 0, 1],

@@ -59,6 +59,7 @@ mod tests {
             serial: None,
             networks: Vec::new(),
             disks: Vec::new(),
+            vsock: None,
             kvm: None,
             identity: Identity::Kvm,
             trace: false,

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::fd::OwnedFd;
 
-use crate::{block, fs, net};
+use crate::{block, fs, net, vsock};
 
 /// A virtual machine. Every descriptor in it is opened by the caller and owned by the monitor from then on.
 #[derive(Debug)]
@@ -35,6 +35,8 @@ pub struct Config {
     pub networks: Vec<net::Config>,
     /// Disks, in the guest's order.
     pub disks: Vec<block::Config>,
+    /// A socket to the host without a network.
+    pub vsock: Option<vsock::Config>,
     /// What the guest is told that it runs on.
     pub identity: Identity,
     /// Prints the stages of the start on standard error, in microseconds since [`crate::Monitor::new`].

@@ -21,6 +21,8 @@ pub enum Kind {
     Processor,
     /// The devices: queues, sockets, tap devices and disks.
     Devices,
+    /// The devices, where one of them connects to UNIX sockets of the host's.
+    ConnectingDevices,
     /// The file server: files beneath the descriptors that it has.
     Files,
     /// The session: the channel, standard streams, signals, the control socket.
@@ -167,6 +169,9 @@ const SESSION: &[i64] = &[
     libc::SYS_epoll_ctl,
 ];
 
+/// What connecting takes, beside a `socket` of the host's own kind.
+const CONNECTING: &[i64] = &[libc::SYS_connect];
+
 /// What starting a thread takes, beside a `clone` for one.
 const THREADS: &[i64] = &[
     // Refused by `no_clone3` in a way that makes the C library take `clone`, whose flags a filter can see.
@@ -187,7 +192,7 @@ const KVM_IOEVENTFD: u64 = 0x4040_ae79;
 fn requests(kind: Kind) -> &'static [u64] {
     match kind {
         Kind::Processor => &[KVM_RUN, KVM_SET_GSI_ROUTING, KVM_IRQFD, KVM_IOEVENTFD],
-        Kind::Devices => &[libc::TUNSETVNETHDRSZ, libc::TUNSETOFFLOAD],
+        Kind::Devices | Kind::ConnectingDevices => &[libc::TUNSETVNETHDRSZ, libc::TUNSETOFFLOAD],
         Kind::Files => &[],
         // Terminals, and the devices at their end.
         Kind::Session => &[libc::TCGETS, libc::TIOCGWINSZ, KVM_SET_GSI_ROUTING, KVM_IRQFD, KVM_IOEVENTFD],
@@ -199,7 +204,7 @@ fn options(kind: Kind) -> &'static [i32] {
     match kind {
         Kind::Files => &[libc::PR_SET_NAME, libc::PR_GET_SECUREBITS, libc::PR_SET_SECUREBITS],
         Kind::Session => &[libc::PR_SET_NAME, libc::PR_SET_DUMPABLE, libc::PR_SET_PDEATHSIG],
-        Kind::Processor | Kind::Devices => &[],
+        Kind::Processor | Kind::Devices | Kind::ConnectingDevices => &[],
     }
 }
 
@@ -210,7 +215,7 @@ fn starts_threads(kind: Kind) -> bool {
 fn calls(kind: Kind) -> &'static [i64] {
     match kind {
         Kind::Processor => PROCESSOR,
-        Kind::Devices => DEVICES,
+        Kind::Devices | Kind::ConnectingDevices => DEVICES,
         Kind::Files => FILES,
         Kind::Session => SESSION,
     }
@@ -221,9 +226,13 @@ pub fn program(kind: Kind) -> Result<BpfProgram> {
     let wrong = |error: &dyn std::fmt::Display| {
         Error::refused(format!("making the system call filter of {kind:?} threads"), error.to_string())
     };
-    let threads = if starts_threads(kind) { THREADS } else { &[] };
+    let more = match kind {
+        Kind::ConnectingDevices => CONNECTING,
+        _ if starts_threads(kind) => THREADS,
+        _ => &[],
+    };
     let mut rules: Rules =
-        COMMON.iter().chain(calls(kind)).chain(threads).map(|call| (*call, Vec::new())).collect();
+        COMMON.iter().chain(calls(kind)).chain(more).map(|call| (*call, Vec::new())).collect();
     let mut only = |call: i64, conditions: Vec<SeccompCondition>| {
         SeccompRule::new(conditions)
             .map(|rule| rules.entry(call).or_default().push(rule))
@@ -246,6 +255,9 @@ pub fn program(kind: Kind) -> Result<BpfProgram> {
     if starts_threads(kind) {
         let thread = libc::CLONE_THREAD as u64;
         only(libc::SYS_clone, vec![condition(0, SeccompCmpArgLen::Qword, MaskedEq(thread), thread)?])?;
+    }
+    if kind == Kind::ConnectingDevices {
+        only(libc::SYS_socket, vec![condition(0, SeccompCmpArgLen::Dword, Eq, libc::AF_UNIX as u64)?])?;
     }
     if kind == Kind::Files {
         // A working directory and a mask of its own, and no other namespace.
@@ -298,7 +310,7 @@ mod tests {
 
     #[test]
     fn every_filter_refuses_what_is_not_in_it() {
-        for kind in [Kind::Processor, Kind::Devices, Kind::Files, Kind::Session] {
+        for kind in [Kind::Processor, Kind::Devices, Kind::ConnectingDevices, Kind::Files, Kind::Session] {
             let refused = std::thread::spawn(move || {
                 enter(kind).unwrap();
                 // Allowed in all of them, then in none.

@@ -28,4 +28,4 @@ pub mod x86_64;
 pub use config::{Config, Identity};
 pub use error::{Doing, Error, Result};
 pub use monitor::{Counters, Ending, Exits, Monitor, Running};
-pub use virtio::{block, net};
+pub use virtio::{block, net, vsock};

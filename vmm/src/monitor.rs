@@ -26,6 +26,7 @@ use crate::virtio::mem::{self, Mem};
 use crate::virtio::net::{Attachment, Net};
 use crate::virtio::rng::Rng;
 use crate::virtio::transport::{self, Transport};
+use crate::virtio::vsock::Vsock;
 use crate::x86_64::{boot, bzimage, cpuid, layout, registers};
 use crate::{Config, Doing as _, Error, Identity, Result, command_line, fs, kernel};
 
@@ -116,6 +117,8 @@ pub struct Monitor {
     handles: Handles,
     trace: Trace,
     filter: bool,
+    /// A device connects to sockets of the host's.
+    connects: bool,
     starter: Option<starter::Service>,
 }
 
@@ -189,6 +192,10 @@ impl Monitor {
         for disk in config.disks.drain(..) {
             bus.add(Box::new(Block::new(disk)?))?;
         }
+        let connects = config.vsock.is_some();
+        if let Some(vsock) = config.vsock.take() {
+            bus.add(Box::new(Vsock::new(vsock)?))?;
+        }
         let posted = posted(&kvm, &vm, &vcpus, &bus)?;
         let root = bus.root;
         // A KVM without read-only memory brings each read of the configuration to us.
@@ -212,6 +219,7 @@ impl Monitor {
             handles: Handles { sizer, networks },
             trace,
             filter: config.filter,
+            connects,
             starter,
         })
     }
@@ -222,7 +230,8 @@ impl Monitor {
         let events = self.events.clone();
         let machine = self.machine.clone();
         let filter = |kind| self.filter.then_some(kind);
-        let devices = thread("devices", &self.machine, filter(Kind::Devices), move || {
+        let kind = if self.connects { Kind::ConnectingDevices } else { Kind::Devices };
+        let devices = thread("devices", &self.machine, filter(kind), move || {
             if let Err(error) = events.run() {
                 machine.finish(Ending::Failed(error));
             }

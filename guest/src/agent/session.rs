@@ -102,7 +102,7 @@ impl Session {
         if terminal {
             let name = format!("console-{id}");
             let place = socket_dir()?;
-            let listener = socket::listen_stream_at(&place, &name).and_then(nonblocking).doing(doing)?;
+            let listener = socket::listen_stream_at(&place, &name, 1).and_then(nonblocking).doing(doing)?;
             let path = format!("{}/{name}", crate::PLACE);
             session.console = Some((listener, path.clone()));
             session.outputs.push(Output::new(Stream::Stdout, None));

@@ -157,7 +157,7 @@ pub fn clean(home: &Home, machine: &Machine) -> Result<i32> {
 fn listen_stream(run: &Path) -> Result<OwnedFd> {
     let doing = || format!("making the socket for the terminal in {}", run.display());
     let dir = openat2(AT_FDCWD, run, OFlag::O_PATH | OFlag::O_DIRECTORY, 0, 0).doing(doing)?;
-    socket::listen_stream_at(&dir, CONSOLE).doing(doing)
+    socket::listen_stream_at(&dir, CONSOLE, 1).doing(doing)
 }
 
 fn receive(listener: &OwnedFd) -> Result<OwnedFd> {

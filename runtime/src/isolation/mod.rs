@@ -3,7 +3,8 @@
 //! A VM container is an ordinary container whose init becomes the monitor of a machine instead of executing the
 //! workload. This crate knows no monitor: a [`Hypervisor`] is provided by the program. Owned here: what is refused
 //! ([`refuse`]), which part of the document holds outside and which inside ([`split`]), what the monitor finds where
-//! it runs ([`stage`]), how its kernel's modules are ordered ([`modules`]), and how later calls talk to it ([`control`]).
+//! it runs ([`stage`]), how its kernel's modules are ordered ([`modules`]), where its sockets to the host are ([`vsock`]),
+//! and how later calls talk to it ([`control`]).
 
 pub mod control;
 pub mod exec;
@@ -12,6 +13,7 @@ pub mod refuse;
 pub mod split;
 pub mod stage;
 pub mod takeover;
+pub mod vsock;
 
 use std::fmt::Debug;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -92,6 +94,9 @@ pub trait Hypervisor: Debug + Sync {
 pub trait Monitor: Debug {
     /// The descriptors that it needs where it runs; all others are closed before.
     fn descriptors(&self) -> Vec<BorrowedFd<'_>>;
+
+    /// Whether it gets [`Stage::sockets`].
+    fn wants_sockets(&self) -> bool;
 
     /// Makes the machine and stays with it until its end, which becomes this process's own. What fails before
     /// [`Stage::ready`] is told by [`Stage::give_up`], and fails the creation.

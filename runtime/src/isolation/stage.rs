@@ -4,6 +4,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use super::vsock::Sockets;
 use crate::error::{Context, Error, Kind, Result};
 use crate::process::channel::{Channel, Message};
 use crate::spec::Spec;
@@ -22,6 +23,8 @@ pub struct Stage {
     pub mounts: Vec<OwnedFd>,
     /// The socket on which later calls are heard.
     pub control: OwnedFd,
+    /// Its sockets to the host, if it wants any.
+    pub sockets: Option<Sockets>,
     pub(crate) channel: Option<Channel>,
     pub(crate) gate: Option<OwnedFd>,
 }

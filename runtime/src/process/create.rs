@@ -286,6 +286,13 @@ impl Attempt<'_> {
                 notify = Notify::listen(&self.entry)?;
             }
         }
+        let mut listener = None;
+        if self.outside.machine.as_ref().is_some_and(|machine| machine.monitor.wants_sockets()) {
+            let Outside { plan, prepared, .. } = &mut self.outside;
+            let (mount, socket) = isolation::vsock::prepare(&self.entry, &self.place)?;
+            binds::add(plan, prepared, mount)?;
+            listener = Some(socket);
+        }
         let plan = &self.outside.plan;
         cgroup::refuse_in_use(Path::new(cgroup::MOUNT), &self.outside.location)?;
         // One that nobody asked for is recorded once it is made: another's may have that name.
@@ -365,6 +372,7 @@ impl Attempt<'_> {
                 monitor: machine.monitor,
                 document: machine.document,
                 control,
+                listener,
             })),
         };
         let (pid, pidfd) = match spawn(&handover, &cgroup, &mut self.lock, &ours) {

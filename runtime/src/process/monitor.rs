@@ -11,6 +11,7 @@ use super::init::{self, Handover, Inside};
 use super::{console, hooks, root};
 use crate::error::{Context, Error, Kind, Result};
 use crate::isolation::Stage;
+use crate::isolation::vsock::Sockets;
 use crate::procfs::{Base, Proc};
 use crate::sys::process;
 
@@ -41,20 +42,22 @@ pub(super) fn become_monitor(
     if let Some(terminal) = &terminal {
         console::take_raw(terminal)?;
     }
-    let Inside { monitor, document, control } = inside;
+    let Inside { monitor, document, control, listener } = inside;
     let doing = || "keeping the machine's descriptors";
     let copy = |fd: &OwnedFd| fd.try_clone().doing(doing);
-    let mounts: Vec<OwnedFd> =
+    let mut mounts: Vec<OwnedFd> =
         prepared.sources.iter().flatten().map(|source| copy(&source.mount)).collect::<Result<_>>()?;
     if mounts.len() != plan.mounts.len() {
         return Err(Error::new(Kind::System, format!("{}: a mount has no source", doing())));
     }
+    let sockets = listener.and_then(|listener| mounts.pop().map(|directory| Sockets { listener, directory }));
     let stage = Stage {
         id: plan.id.clone(),
         document,
         root: copy(&prepared.root)?,
         mounts,
         control,
+        sockets,
         channel: Some(super::channel::Channel::over(copy_of(channel.as_fd())?)),
         gate: handover.gate.map(copy).transpose()?,
     };
@@ -62,6 +65,9 @@ pub(super) fn become_monitor(
     let mut kept: Vec<BorrowedFd<'_>> = monitor.descriptors();
     kept.extend([stage.root.as_fd(), stage.control.as_fd()]);
     kept.extend(stage.mounts.iter().map(AsFd::as_fd));
+    kept.extend(
+        stage.sockets.iter().flat_map(|sockets| [sockets.listener.as_fd(), sockets.directory.as_fd()]),
+    );
     kept.extend(stage.channel.as_ref().map(AsFd::as_fd));
     kept.extend(stage.gate.as_ref().map(AsFd::as_fd));
     process::close_all_but(3, &kept).doing(|| "closing the runtime's descriptors")?;

@@ -75,11 +75,11 @@ pub fn listen_at(dir: impl AsFd, name: &str) -> nix::Result<OwnedFd> {
     Ok(sock)
 }
 
-/// A listening `SOCK_STREAM` socket at `name` in `dir`.
-pub fn listen_stream_at(dir: impl AsFd, name: &str) -> nix::Result<OwnedFd> {
+/// A listening `SOCK_STREAM` socket at `name` in `dir`, with room for `waiting` connections.
+pub fn listen_stream_at(dir: impl AsFd, name: &str, waiting: i32) -> nix::Result<OwnedFd> {
     let sock = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
     nix::sys::socket::bind(sock.as_raw_fd(), &through(dir.as_fd(), name)?)?;
-    nix::sys::socket::listen(&sock, nix::sys::socket::Backlog::new(1)?)?;
+    nix::sys::socket::listen(&sock, nix::sys::socket::Backlog::new(waiting)?)?;
     Ok(sock)
 }
 

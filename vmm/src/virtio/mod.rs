@@ -9,6 +9,7 @@ pub mod mem;
 pub mod net;
 pub mod rng;
 pub mod transport;
+pub mod vsock;
 
 use std::os::fd::AsFd as _;
 

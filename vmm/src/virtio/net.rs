@@ -290,7 +290,8 @@ impl Device for Net {
         let event = self.attachment.event.as_fd();
         activation.watcher.add(event, EpollFlags::EPOLLIN.bits() as u32, ATTACHED)?;
         self.active = Some(activation);
-        self.connect()
+        // A tap device is set up by the thread of the devices, as a processor's filter refuses that.
+        self.attachment.event.raise().doing("attaching a network")
     }
 
     fn event(&mut self, token: u64) {

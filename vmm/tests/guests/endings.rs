@@ -26,6 +26,7 @@ pub fn config(code: &Code) -> Config {
         serial: None,
         networks: Vec::new(),
         disks: Vec::new(),
+        vsock: None,
         identity: Identity::Kvm,
         trace: false,
         filter: true,

@@ -1,8 +1,9 @@
 //! A guest that does only harm: to the device models by themselves, and to a whole machine.
 
 use std::fs::File;
+use std::io::Write as _;
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -14,6 +15,7 @@ use locule_vmm::pci::message::Routes;
 use locule_vmm::pci::root::Root;
 use locule_vmm::starter::Starter;
 use locule_vmm::virtio::transport::{self, Shared, Transport};
+use locule_vmm::virtio::vsock::{self, Vsock};
 use locule_vmm::virtio::{Device, balloon::Balloon, console::Console, mem::Mem, rng::Rng};
 use locule_vmm::{Ending, Monitor, block, net};
 use vm_memory::{Bytes as _, GuestAddress};
@@ -58,6 +60,20 @@ fn disk() -> block::Config {
     block::Config { file, read_only: false, id: "disk".into() }
 }
 
+/// A socket to the host, where one thread accepts what the guest begins at port 0, and another begins connections.
+fn vsock(place: &std::path::Path) -> vsock::Config {
+    let listener = UnixListener::bind(place.join("sock")).unwrap().into();
+    let served = UnixListener::bind(place.join("sock_0")).unwrap();
+    std::thread::spawn(move || served.incoming().flatten().for_each(drop));
+    for port in [0, 1] {
+        let mut host = UnixStream::connect(place.join("sock")).unwrap();
+        host.write_all(format!("CONNECT {port}\n").as_bytes()).unwrap();
+        // It stays for as long as the guest lets it.
+        std::thread::spawn(move || std::io::copy(&mut host, &mut std::io::sink()));
+    }
+    vsock::Config { cid: 3, directory: File::open(place).unwrap().into(), name: "sock".into(), listener }
+}
+
 /// A descriptor whose other end takes everything and says it again.
 fn echo() -> OwnedFd {
     let (ours, theirs) = UnixStream::pair().unwrap();
@@ -71,6 +87,7 @@ fn echo() -> OwnedFd {
 /// Every device against a driver that is made of `seed`.
 fn attack(seed: u64) -> usize {
     let shares = Shares::new();
+    let sockets = tempfile::tempdir().unwrap();
     let memory = Memory::new(MEMORY << 20).unwrap();
     let events = Events::new().unwrap();
     let routes = Routes::new(None);
@@ -87,6 +104,7 @@ fn attack(seed: u64) -> usize {
         Box::new(Rng::default()),
         Box::new(net::Net::new(net::Config { tap: None, mac: [2; 6], mtu: 1500 }).unwrap().0),
         Box::new(block::Block::new(disk()).unwrap()),
+        Box::new(Vsock::new(vsock(sockets.path())).unwrap()),
     ];
     let count = devices.len() as u32;
     for device in devices {
@@ -169,13 +187,15 @@ fn a_machine_survives_a_hostile_guest() {
     for seed in [11, 12, 13, u64::from(std::process::id()) + 1] {
         eprintln!("seed {seed}");
         let shares = Shares::new();
-        let mut config = config(&garbage::guest(seed, 6, GUEST_DECISIONS));
+        let sockets = tempfile::tempdir().unwrap();
+        let mut config = config(&garbage::guest(seed, 7, GUEST_DECISIONS));
         config.console = Some(echo());
         config.channel = Some(echo());
         config.tree = Some(shares.tree());
         config.serial = Some(File::create("/dev/null").unwrap().into());
         config.networks.push(net::Config { tap: None, mac: [2; 6], mtu: 1500 });
         config.disks.push(disk());
+        config.vsock = Some(vsock(sockets.path()));
         let running = Monitor::new(config).unwrap().start().unwrap();
         assert!(ends(&running, HANG.as_secs()), "seed {seed} hangs");
         let exits = running.exits();

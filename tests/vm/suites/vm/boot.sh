@@ -28,7 +28,7 @@ b=/bin/busybox
 $b mount -t proc proc /proc; $b mount -t sysfs sys /sys; $b mount -t devtmpfs dev /dev
 echo "WORD cpus=$($b nproc) clock=$($b cat /sys/devices/system/clocksource/clocksource0/current_clocksource)"
 echo "YEAR $($b date +%Y)"
-$b dmesg | $b grep -E 'kvm-clock|kvm-guest|Hypervisor detected|Hyper-V|IPI hypercalls|remote TLB|enlightened'
+$b dmesg | $b grep -E 'kvm-clock|kvm-guest|Hypervisor detected|Hyper-V|IPI hypercalls|remote TLB|enlightened|stealtime'
 case "$($b cat /proc/cmdline)" in
 *test=channel*) exec 3<>/dev/vport0p1; echo hello >&3; read -r said <&3; echo "CHANNEL $said" ;;
 *test=reset*) $b reboot -f ;;
@@ -53,11 +53,17 @@ like "one processor reaches its first program" "$said" 'WORD cpus=1 clock=kvm-cl
 like "power-off is told" "$said" 'ending: PowerOff'
 few_exits "a quiet boot" "$said"
 
-said=$(boot test=channel --vcpus 2 --channel echo)
+# The memory that it could be given is one device more, without a driver before that.
+said=$(boot "" --growth 1024)
+like "memory that can grow: it boots" "$said" 'WORD cpus=1'
+few_exits "memory that can grow" "$said"
+
+# The kernel tells of steal time to those alone who ask for its messages of that kind.
+said=$(boot 'test=channel dyndbg="file arch/x86/kernel/kvm.c +p"' --vcpus 2 --channel echo)
 like "two processors" "$said" 'WORD cpus=2 clock=kvm-clock'
 like "the channel answers" "$said" 'CHANNEL hello'
 for words in 'eoi\(\) replaced with kvm_guest_apic_eoi_write' 'setup PV IPIs' 'setup pv remote TLB flush' \
-    'setup PV sched yield' 'PV spinlocks enabled' 'Hypervisor detected: KVM'; do
+    'setup PV sched yield' 'PV spinlocks enabled' 'stealtime: cpu 1' 'Hypervisor detected: KVM'; do
     like "the guest says: $words" "$said" "$words"
 done
 
@@ -83,10 +89,10 @@ like "no identity: the guest knows the time" "$said" "YEAR $(date +%Y)"
 "$BOOT" fault "$WORK/fault"
 like "a triple fault is told" "$(timeout -k 5 100 "$BOOT" --memory 32 "$WORK/fault" 2>&1)" 'ending: TripleFault'
 truncate -s 64K "$WORK/disk"
-mkdir "$WORK/share"
+mkdir "$WORK/share" "$WORK/sockets"
 "$BOOT" hostile 1 "$WORK/hostile"
 said=$(timeout -k 5 400 "$BOOT" --memory 32 --channel echo --tree "share=$WORK/share" --disk "$WORK/disk" \
-    --serial /dev/null --filter yes "$WORK/hostile" 2>&1 | tr -d '\0' | tail -n 5)
+    --vsock "$WORK/sockets" --serial /dev/null --filter yes "$WORK/hostile" 2>&1 | tr -d '\0' | tail -n 5)
 like "a hostile guest ends as it wants to, and no other way" "$said" 'ending: PowerOff'
 like "it did what it could" "$said" 'exits: [0-9]{4,}'
 refused "too little memory is refused" 'more memory' "$BOOT" --memory 32 "$WORK/vmlinux"
