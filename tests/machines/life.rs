@@ -125,6 +125,43 @@ fn an_end_is_asked_for_before_it_is_made() {
 }
 
 #[test]
+fn who_cannot_hear_is_not_waited_for_and_who_can_is() {
+    let lab = Lab::new();
+    // Longer than `until` waits: an end that comes is not by the timeout.
+    let launch = |word: &str, program: &[&str]| {
+        let name = lab.name(word);
+        lab.ok(&[&["launch", "--stop-timeout", "1h", "host", &name, "--"], program].concat());
+        name
+    };
+    let stop = |name: &str| {
+        let mut call = lab.call(&["stop", name]).spawn().unwrap();
+        let code = until("its end", || call.try_wait().unwrap());
+        assert!(code.success());
+        let text = fs::read(lab.run().join(".machines").join(name).join("exit.json")).unwrap();
+        serde_json::from_slice::<serde_json::Value>(&text).unwrap()
+    };
+    let deaf = launch("deaf", &["sleep", "10000"]);
+    let pid = serde_json::from_str::<serde_json::Value>(&lab.ok(&["state", &deaf])).unwrap()["pid"].clone();
+    until("its sleep", || {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        (status.starts_with("Name:\tsleep\n") && status.contains("State:\tS")).then_some(())
+    });
+    assert_eq!(stop(&deaf)["signal"], 9);
+    // A signal that is blocked may be taken up later. In sigwait(3) it does not even look blocked.
+    for (word, wait) in [("later", "while S not in sigpending(): sleep(0.01)"), ("wait", "sigwait([S])")] {
+        let program = format!(
+            "from signal import *; from time import sleep; S = SIGTERM; pthread_sigmask(SIG_BLOCK, [S])\n\
+             open('/root/ready', 'w')\n{wait}\nsleep(1)\nraise SystemExit(7)"
+        );
+        let name = launch(word, &["python3", "-c", &program]);
+        until("its mask", || {
+            lab.locule(&["exec", &name, "test", "-e", "/root/ready"]).status.success().then_some(())
+        });
+        assert_eq!(stop(&name)["code"], 7, "{word}");
+    }
+}
+
+#[test]
 fn a_name_changes_and_nothing_else() {
     let lab = Lab::new();
     let (old, new) = (lab.name("old"), lab.name("new"));

@@ -66,10 +66,12 @@ pub fn pipes(run: &Path) -> Result<[OwnedFd; 2]> {
     Ok([one(PIPES[0])?, one(PIPES[1])?])
 }
 
-/// Asks the machine's first process to end; the exit code.
+/// Asks the machine's first process to end, and kills all of it if that is lost on it; the exit code.
 pub fn ask(home: &Home, machine: &Machine) -> Result<i32> {
-    if let Some(container) = life::container(home, machine)? {
-        life::ask(&container, life::stop_signal_of(home, machine, &container))?;
+    if let Some(container) = life::container(home, machine)?
+        && !life::ask(&container, life::stop_signal_of(home, machine, &container))?
+    {
+        container.kill(libc::SIGKILL, true)?;
     }
     Ok(0)
 }

@@ -16,6 +16,7 @@ use locule_runtime::sys::clone::pidfd_signal;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
+use super::deaf::is_lost;
 use crate::{Context, Result};
 
 /// Where sysvinit listens, today and before /run.
@@ -29,17 +30,18 @@ const PAUSE: u32 = 3;
 /// `sizeof(struct init_request)`.
 const LENGTH: usize = 384;
 
-/// Asks the first process of a container to end.
-pub fn ask(container: &Container, signal: i32) -> Result<()> {
-    let Ok((pid, pidfd)) = container.init() else { return Ok(()) };
+/// Asks the first process of a container to end. False if that was lost on it, and waiting for its end is in vain.
+pub fn ask(container: &Container, signal: i32) -> Result<bool> {
+    let Ok((pid, pidfd)) = container.init() else { return Ok(true) };
     if signal == libc::SIGPWR && !container.is_vm() && root_of(pid).and_then(|root| by_pipe(&root)).is_some()
     {
-        return Ok(());
+        return Ok(true);
     }
-    match pidfd_signal(&pidfd, signal) {
+    let lost = is_lost(pid, signal, || match pidfd_signal(&pidfd, signal) {
         Ok(()) | Err(Errno::ESRCH) => Ok(()),
         Err(errno) => Err(errno).doing(|| format!("stopping {}", container.id())),
-    }
+    })?;
+    Ok(!lost)
 }
 
 fn root_of(pid: i32) -> Option<Root> {

@@ -100,15 +100,13 @@ pub fn stop_signal_of(home: &Home, machine: &Machine, container: &Container) -> 
     signals::parse(wanted.as_deref().unwrap_or(kind.stop_signal())).unwrap_or(libc::SIGTERM)
 }
 
-/// Asks a container's init to end ([`ask`]); kills all of it after `timeout`. Returns once init is gone.
+/// Asks a container's init to end ([`ask`]); kills all of it after `timeout`, or at once if it cannot hear. Returns once
+/// init is gone.
 pub fn halt(container: &Container, signal: i32, timeout: Duration) -> Result<()> {
     let Ok((_, pidfd)) = container.init() else { return Ok(()) };
     let doing = || format!("stopping {}", container.id());
-    if !timeout.is_zero() {
-        ask(container, signal)?;
-        if ends(&pidfd, timeout).doing(doing)? {
-            return Ok(());
-        }
+    if !timeout.is_zero() && ask(container, signal)? && ends(&pidfd, timeout).doing(doing)? {
+        return Ok(());
     }
     container.kill(libc::SIGKILL, true)?;
     ends(&pidfd, Duration::from_secs(30)).doing(doing).map(drop)

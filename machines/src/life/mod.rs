@@ -21,6 +21,7 @@ use crate::{Context, Definition, Error, Home, Kind, Machine, Result, bundle, fil
 
 mod ask;
 mod begin;
+mod deaf;
 mod end;
 mod make;
 

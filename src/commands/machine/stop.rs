@@ -20,7 +20,8 @@ pub const VERB: Verb = Verb {
     usage: "[options] <machine>...",
     details: "The machine's init is asked to shut down by the signal that it understands: SIGRTMIN+3 for systemd, \
 SIGPWR for another init (sysvinit by the request of telinit 0), SIGUSR2 for busybox's, SIGTERM for any other program, \
-or what the definition or the image names. What still runs after the timeout is killed, all of it at once. A restart policy does not bring it back.\n\n\
+or what the definition or the image names. What still runs after the timeout is killed, all of it at once. An init that \
+neither handles, blocks nor ignores its signal is not waited for: the kernel drops such a signal. A restart policy does not bring it back.\n\n\
 A machine that does not run is no error.",
     examples: &[
         ("Give it ten seconds", "locule stop --timeout 10s web1"),

@@ -74,14 +74,10 @@ impl Supervisor<'_> {
         if let Some(path) = &init.cgroup {
             let _ = std::fs::write(group(path).join("cgroup.freeze"), "0");
         }
-        // Inside its root the keeper may look no more; should nobody be able to, the signal is what is left.
-        let asked = init.stop_signal == libc::SIGPWR
-            && child(self.home, "ask", self.machine)
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .spawn()
-                .is_ok();
-        if !asked {
+        // The keeper has no right any more to look inside, nor at what init waits for; should nobody be able to, the
+        // signal is what is left.
+        let asked = child(self.home, "ask", self.machine).stdin(Stdio::null()).stdout(Stdio::null()).spawn();
+        if asked.is_err() {
             let _ = pidfd_signal(&init.pidfd, init.stop_signal);
         }
         self.stopping = Some(Some(at));
