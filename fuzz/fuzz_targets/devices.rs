@@ -39,7 +39,7 @@ fn devices() -> Vec<Box<dyn Device>> {
     size.set(32 << 20).unwrap();
     vec![
         Box::new(mem),
-        Box::new(Console::new(Some(OwnedFd::from(console)), Some(OwnedFd::from(channel))).unwrap()),
+        Box::new(Console::new(Some(OwnedFd::from(console)), Some(OwnedFd::from(channel))).unwrap().0),
         Box::new(Balloon::new().unwrap().0),
         Box::new(Rng::default()),
         Box::new(net::Net::new(net::Config { tap: None, mac: [2; 6], mtu: 1500 }).unwrap().0),

@@ -198,12 +198,9 @@ impl Machine {
 
     /// Says what is known of a machine that ended by itself.
     fn explain(&self, err: Error) -> Error {
-        let mut fds = [PollFd::new(self.running.ending(), PollFlags::POLLIN)];
-        match poll(&mut fds, PollTimeout::ZERO) {
-            Ok(1..) => {
-                err.hint("its kernel stopped: the annotation org.locule.vm.console=stderr shows its messages")
-            }
-            _ => err,
+        match self.running.ended() {
+            Some(ending) => err.hint(how(&ending, self.running.panic_reason())),
+            None => err,
         }
     }
 
@@ -224,6 +221,19 @@ impl Machine {
             let _: Ending = running.wait();
         }
         leave(status)
+    }
+}
+
+/// What is told of a machine's end. `reason` is what its kernel says of a panic.
+fn how(ending: &Ending, reason: Option<String>) -> String {
+    const MESSAGES: &str = "the annotation org.locule.vm.console=stderr shows its messages";
+    match (ending, reason) {
+        (Ending::Panic, Some(reason)) => format!("its kernel panicked, saying {reason:?}; {MESSAGES}"),
+        (Ending::Panic, None) => format!("its kernel panicked; {MESSAGES}"),
+        (Ending::TripleFault, _) => format!("a processor met three faults in a row; {MESSAGES}"),
+        (Ending::Reset, _) => format!("its kernel reset it; {MESSAGES}"),
+        (Ending::PowerOff, _) => format!("its kernel powered it off; {MESSAGES}"),
+        (Ending::Failed(error), _) => error.to_string(),
     }
 }
 

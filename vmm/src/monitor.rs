@@ -21,7 +21,7 @@ use crate::vcpu::Machine;
 use crate::virtio::Device;
 use crate::virtio::balloon::{Balloon, Target};
 use crate::virtio::block::Block;
-use crate::virtio::console::Console;
+use crate::virtio::console::{Console, Tail};
 use crate::virtio::mem::{self, Mem};
 use crate::virtio::net::{Attachment, Net};
 use crate::virtio::rng::Rng;
@@ -122,10 +122,11 @@ pub struct Monitor {
     starter: Option<starter::Service>,
 }
 
-/// What the devices are set by.
+/// What the devices are set and asked by.
 struct Handles {
     sizer: Sizer,
     networks: Vec<Arc<Attachment>>,
+    tail: Tail,
 }
 
 impl Monitor {
@@ -165,7 +166,8 @@ impl Monitor {
             posted: Vec::new(),
         };
         let mut starter = None;
-        bus.add(Box::new(Console::new(config.console.take(), config.channel.take())?))?;
+        let (console, tail) = Console::new(config.console.take(), config.channel.take())?;
+        bus.add(Box::new(console))?;
         if let Some(tree) = config.tree.take() {
             let (handle, service) = Starter::new(STACK);
             starter = Some(service);
@@ -216,7 +218,7 @@ impl Monitor {
             _vm: vm,
             machine,
             events,
-            handles: Handles { sizer, networks },
+            handles: Handles { sizer, networks, tail },
             trace,
             filter: config.filter,
             connects,
@@ -457,6 +459,16 @@ impl Running {
     /// Readable as soon as the guest ended.
     pub fn ending(&self) -> BorrowedFd<'_> {
         self.machine.ended.as_fd()
+    }
+
+    /// How the guest ended, if it did. The first call is told.
+    pub fn ended(&self) -> Option<Ending> {
+        self.machine.ending()
+    }
+
+    /// Why its kernel said to panic: the guest's own words, in one line.
+    pub fn panic_reason(&self) -> Option<String> {
+        self.handles.tail.panic_reason()
     }
 
     /// Waits for the end, and for the threads.

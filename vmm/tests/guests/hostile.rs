@@ -98,7 +98,7 @@ fn attack(seed: u64) -> usize {
     size.set(32 << 20).unwrap();
     let devices: Vec<Box<dyn Device>> = vec![
         Box::new(mem),
-        Box::new(Console::new(Some(echo()), Some(echo())).unwrap()),
+        Box::new(Console::new(Some(echo()), Some(echo())).unwrap().0),
         fs::device("share", shares.tree(), starter).unwrap(),
         Box::new(Balloon::new().unwrap().0),
         Box::new(Rng::default()),

@@ -37,6 +37,13 @@ for isolation in namespaces vm; do
 done
 like "vm: and told by its name" "$(cat "$WORK/said-vm")" '/no/such/program'
 
+# --- a kernel that panics, by the leave of its container's document ---
+make_bundle "$WORK/panic" sh -c 'echo c >/proc/sysrq-trigger; sleep 1000'
+config "$WORK/panic" 'del(.linux.readonlyPaths, .linux.maskedPaths)'
+run_in vm panic "$WORK/panic" </dev/null >"$WORK/said-panic" 2>&1
+is "a kernel that panics is 255" $? 255
+like "and its reason is told" "$(cat "$WORK/said-panic")" 'its kernel panicked, saying "sysrq triggered crash"'
+
 # --- a long one ---
 make_bundle "$WORK/long" sh -c 'trap "echo got; exit 5" TERM; echo up; while :; do sleep 1; done'
 config "$WORK/long" '.linux.resources.memory.limit = 67108864 | .linux.resources.pids.limit = 50 | .mounts += [

@@ -5,6 +5,7 @@
 
 mod control;
 mod port;
+mod tail;
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
@@ -13,6 +14,7 @@ use virtio_queue::QueueT as _;
 
 use self::control::Message;
 use self::port::{Port, Taken};
+pub use self::tail::Tail;
 use super::device::{Activation, Device};
 use crate::Result;
 
@@ -45,18 +47,22 @@ const MOST_CONTROL: usize = 64;
 /// The device.
 pub struct Console {
     ports: [Port; PORTS],
+    tail: Tail,
     waiting: VecDeque<Vec<u8>>,
     active: Option<Activation>,
 }
 
 impl Console {
-    /// A console whose text goes to `console`, and a channel to the stream socket `channel`.
-    pub fn new(console: Option<OwnedFd>, channel: Option<OwnedFd>) -> Result<Console> {
-        Ok(Console {
+    /// A console whose text goes to `console`, and a channel to the stream socket `channel`; with the end of the text.
+    pub fn new(console: Option<OwnedFd>, channel: Option<OwnedFd>) -> Result<(Console, Tail)> {
+        let tail = Tail::default();
+        let console = Console {
             ports: [Port::new(console)?, Port::new(channel)?],
+            tail: tail.clone(),
             waiting: VecDeque::new(),
             active: None,
-        })
+        };
+        Ok((console, tail))
     }
 
     /// Handles what is ready for `token`.
@@ -107,6 +113,9 @@ impl Console {
                 }
             };
             let text = chain.copy(port::MOST);
+            if number == HVC0 {
+                self.tail.put(&text);
+            }
             port.put(text);
             ring.done(&active.memory, chain.head, 0)?;
             used = true;
