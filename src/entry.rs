@@ -150,9 +150,8 @@ unsafe extern "C" fn populate(header: *const u8) {
 ///
 /// SAFETY: `stack` is what the kernel gave the entry in rsp, and nobody has written above it since.
 unsafe extern "C" fn seal(stack: *const usize) {
-    // SAFETY: the kernel lays argc, argv, NULL, environment, NULL out at the entry's stack pointer
-    // (System V ABI, process initialization); all reads stay between them. All system calls get
-    // live buffers and NUL-terminated strings of this frame.
+    // SAFETY: argc, argv, NULL, environment, NULL lie there (System V ABI, process initialization), and all reads
+    // stay between them; system calls get live buffers and NUL-terminated strings of this frame.
     unsafe {
         let argc = *stack;
         let argv = stack.add(1);

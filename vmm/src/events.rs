@@ -84,7 +84,7 @@ impl Events {
                 let number = (event.data() >> TOKEN_BITS) as usize;
                 let device = lock(&self.0.devices).get(number).cloned();
                 if let Some(device) = device {
-                    lock(&device).event(event.data() & ((1 << TOKEN_BITS) - 1));
+                    tell(&device, event.data());
                 }
             }
         }
@@ -97,8 +97,16 @@ impl Events {
         let count = self.0.epoll.wait(&mut ready, EpollTimeout::ZERO).unwrap_or(0);
         for event in &ready[..count] {
             let device = lock(&self.0.devices)[(event.data() >> TOKEN_BITS) as usize].clone();
-            lock(&device).event(event.data() & ((1 << TOKEN_BITS) - 1));
+            tell(&device, event.data());
         }
+    }
+}
+
+/// Calls a device for what is ready; one that cannot go on is reset.
+fn tell(device: &transport::Shared, data: u64) {
+    let mut device = lock(device);
+    if device.event(data & ((1 << TOKEN_BITS) - 1)).is_err() {
+        device.reset();
     }
 }
 

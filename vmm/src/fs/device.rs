@@ -19,15 +19,13 @@ use super::worker::Worker;
 use crate::memory::Memory;
 use crate::starter::Starter;
 use crate::sys::Event;
-use crate::virtio::{Activation, Device, Ring};
+use crate::virtio::{Activation, Device, EVENT_IDX, Ring};
 use crate::{Doing as _, Error, Result};
 
 /// `VIRTIO_ID_FS`.
 const KIND: u32 = 26;
 /// `VIRTIO_RING_F_INDIRECT_DESC`.
 const INDIRECT: u64 = 1 << 28;
-/// `VIRTIO_RING_F_EVENT_IDX`.
-const EVENT_IDX: u64 = 1 << 29;
 /// How many threads serve one device.
 const THREADS: usize = 2;
 /// Room for a request of 1 MiB in single pages, for guests without indirect descriptors.

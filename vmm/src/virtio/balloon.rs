@@ -9,13 +9,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use nix::sys::epoll::EpollFlags;
 use virtio_queue::QueueT as _;
 
+use super::EVENT_IDX;
 use super::device::{Activation, Device};
 use crate::sys::{self, Event};
 use crate::{Doing as _, Result};
 
 const DEFLATE_ON_OOM: u64 = 1 << 2;
 const REPORTING: u64 = 1 << 5;
-const EVENT_IDX: u64 = 1 << 29;
 
 const INFLATE: usize = 0;
 const FREE: usize = 2;
@@ -149,10 +149,8 @@ impl Device for Balloon {
         Ok(())
     }
 
-    fn event(&mut self, token: u64) {
-        if self.handle(token).is_err() {
-            self.reset();
-        }
+    fn event(&mut self, token: u64) -> Result<()> {
+        self.handle(token)
     }
 
     fn reset(&mut self) {

@@ -7,6 +7,7 @@ use std::os::fd::AsFd as _;
 
 use vm_memory::VolatileSlice;
 
+use super::EVENT_IDX;
 use super::chain::{Chain, skip, split};
 use super::device::{Activation, Device};
 use crate::sys;
@@ -26,7 +27,6 @@ pub struct Config {
 const SEG_MAX: u64 = 1 << 2;
 const READ_ONLY: u64 = 1 << 5;
 const FLUSH: u64 = 1 << 9;
-const EVENT_IDX: u64 = 1 << 29;
 
 const SIZES: [u16; 1] = [128];
 const SECTOR: u64 = 512;
@@ -197,10 +197,8 @@ impl Device for Block {
         Ok(())
     }
 
-    fn event(&mut self, _token: u64) {
-        if self.serve().is_err() {
-            self.reset();
-        }
+    fn event(&mut self, _token: u64) -> Result<()> {
+        self.serve()
     }
 
     fn reset(&mut self) {

@@ -28,8 +28,11 @@ pub trait Device: Send {
     fn write_config(&mut self, _offset: u64, _data: &[u8]) {}
     /// The driver is ready. A queue that it left out is not `ready()`.
     fn activate(&mut self, activation: Activation) -> Result<()>;
-    /// A descriptor that the device gave to its [`Watcher`] is ready.
-    fn event(&mut self, _token: u64) {}
+    /// A descriptor that the device gave to its [`Watcher`] is ready. After an error the caller resets the device: the driver
+    /// has broken it, and a queue that is broken beyond use is one that is not served any more.
+    fn event(&mut self, _token: u64) -> Result<()> {
+        Ok(())
+    }
     /// The driver gave the device up: threads end, queues go, backends stay for the next `activate`.
     fn reset(&mut self);
 }

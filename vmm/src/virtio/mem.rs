@@ -11,12 +11,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use nix::sys::epoll::EpollFlags;
 use virtio_queue::QueueT as _;
 
+use super::EVENT_IDX;
 use super::device::{Activation, Device};
 use crate::memory::Memory;
 use crate::sys::{self, Event};
 use crate::{Doing as _, Result};
 
-const EVENT_IDX: u64 = 1 << 29;
 const SIZES: [u16; 1] = [64];
 const ASKED: u64 = 16;
 
@@ -197,10 +197,8 @@ impl Device for Mem {
         Ok(())
     }
 
-    fn event(&mut self, token: u64) {
-        if self.handle(token).is_err() {
-            self.reset();
-        }
+    fn event(&mut self, token: u64) -> Result<()> {
+        self.handle(token)
     }
 
     /// What is plugged stays: a driver that is loaded again asks for the state.

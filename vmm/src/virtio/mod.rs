@@ -21,6 +21,9 @@ pub use device::{Activation, Device, Interrupt, Ring, Watcher};
 
 use crate::Result;
 
+/// `VIRTIO_RING_F_EVENT_IDX`: each side says from which request on it wants to be called.
+pub const EVENT_IDX: u64 = 1 << 29;
+
 /// Reads a device's configuration from its bytes; zero beyond the end.
 pub fn read_bytes(config: &[u8], offset: u64, data: &mut [u8]) {
     for (index, byte) in data.iter_mut().enumerate() {

@@ -10,6 +10,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::epoll::EpollFlags;
 use virtio_queue::QueueT as _;
 
+use super::EVENT_IDX;
 use super::device::{Activation, Device};
 use crate::sys::{self, Event};
 use crate::{Doing as _, Result};
@@ -41,7 +42,6 @@ const HOST_TSO4: u64 = 1 << 11;
 const HOST_TSO6: u64 = 1 << 12;
 const MERGED: u64 = 1 << 15;
 const STATUS: u64 = 1 << 16;
-const EVENT_IDX: u64 = 1 << 29;
 
 const RECEIVE: usize = 0;
 const SEND: usize = 1;
@@ -294,10 +294,8 @@ impl Device for Net {
         self.attachment.event.raise().doing("attaching a network")
     }
 
-    fn event(&mut self, token: u64) {
-        if self.handle(token).is_err() {
-            self.reset();
-        }
+    fn event(&mut self, token: u64) -> Result<()> {
+        self.handle(token)
     }
 
     fn reset(&mut self) {

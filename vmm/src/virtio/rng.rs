@@ -1,10 +1,10 @@
 //! The source of random bytes: the host kernel's.
 
+use super::EVENT_IDX;
 use super::device::{Activation, Device};
 use crate::sys;
 use crate::{Doing as _, Result};
 
-const EVENT_IDX: u64 = 1 << 29;
 /// Bytes that one request gets at most; the driver asks again for more.
 const MOST: usize = 4096;
 
@@ -54,10 +54,8 @@ impl Device for Rng {
         Ok(())
     }
 
-    fn event(&mut self, _token: u64) {
-        if self.serve().is_err() {
-            self.reset();
-        }
+    fn event(&mut self, _token: u64) -> Result<()> {
+        self.serve()
     }
 
     fn reset(&mut self) {

@@ -15,6 +15,7 @@ use virtio_queue::QueueT as _;
 use self::control::Message;
 use self::port::{Port, Taken};
 pub use self::tail::Tail;
+use super::EVENT_IDX;
 use super::device::{Activation, Device};
 use crate::Result;
 
@@ -36,7 +37,6 @@ const fn output(port: usize) -> usize {
 }
 
 const MULTIPORT: u64 = 1 << 1;
-const EVENT_IDX: u64 = 1 << 29;
 /// Tokens from here on are the ports' ends on the host; those below are queues.
 const HOST: u64 = 16;
 /// Control messages that wait for the driver. A driver that takes none gets no more.
@@ -277,11 +277,8 @@ impl Device for Console {
         Ok(())
     }
 
-    fn event(&mut self, token: u64) {
-        // A queue that is broken beyond use is one that is not served any more; the driver has broken it.
-        if self.handle(token).is_err() {
-            self.reset();
-        }
+    fn event(&mut self, token: u64) -> Result<()> {
+        self.handle(token)
     }
 
     fn reset(&mut self) {

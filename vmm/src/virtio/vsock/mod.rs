@@ -16,6 +16,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::epoll::EpollFlags;
 use virtio_queue::QueueT as _;
 
+use super::EVENT_IDX;
 use super::device::{Activation, Device};
 use crate::{Doing as _, Result};
 use packet::{HEADER, RW};
@@ -34,7 +35,6 @@ pub struct Config {
     pub listener: OwnedFd,
 }
 
-const EVENT_IDX: u64 = 1 << 29;
 const RECEIVE: usize = 0;
 const SEND: usize = 1;
 /// For the guest, from the guest, and events, of which there are none before a machine is moved.
@@ -210,10 +210,8 @@ impl Device for Vsock {
         self.watch()
     }
 
-    fn event(&mut self, token: u64) {
-        if self.handle(token).is_err() {
-            self.reset();
-        }
+    fn event(&mut self, token: u64) -> Result<()> {
+        self.handle(token)
     }
 
     fn reset(&mut self) {
