@@ -16,7 +16,7 @@ pub struct Config {
     pub growth: u64,
     /// Virtual processors, at least 1.
     pub vcpus: u8,
-    /// The kernel: an ELF `vmlinux` with a PVH entry, whose segments are mapped and not copied, or a bzImage.
+    /// The kernel: an ELF `vmlinux` with a PVH entry, whose read-only data are mapped and not copied, or a bzImage.
     pub kernel: File,
     /// An initial file system, copied into the guest's memory.
     pub initramfs: Option<File>,

@@ -1,16 +1,27 @@
-//! A kernel as ELF file with a PVH entry, mapped into the guest's memory and not copied.
+//! A kernel as ELF file with a PVH entry, in the guest's memory.
+//!
+//! What it only reads is mapped, so that it is the page cache's and all machines' that have this kernel. What it writes as
+//! it boots is its own whatever is done, and is copied: to huge pages, without two faults for each small one. That is its
+//! data, and also its code, in nearly every page of which Linux replaces instructions (alternatives, ftrace).
 
 use std::fs::File;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::FileExt as _;
 
-use vm_memory::{Bytes as _, GuestAddress};
-
 use crate::memory::Memory;
 use crate::sys;
+use crate::sys::HUGE;
 use crate::{Doing as _, Error, Result};
 
 const PAGE: u64 = 4096;
+/// More sections are no kernel's.
+const SECTIONS: usize = 1024;
+/// Bytes of a section's header.
+const SECTION: usize = 64;
+/// `SHF_EXECINSTR`.
+const EXECUTABLE: u64 = 4;
+/// `PF_W`.
+const WRITABLE: u32 = 2;
 /// The only things that are read of a file's head: header and program headers.
 const HEADERS: usize = 4096;
 const LOAD: u32 = 1;
@@ -33,6 +44,7 @@ pub struct Loaded {
 #[derive(Debug, Clone, Copy)]
 struct Segment {
     kind: u32,
+    flags: u32,
     offset: u64,
     address: u64,
     in_file: u64,
@@ -67,6 +79,7 @@ fn segments(head: &[u8]) -> Result<Vec<Segment>> {
             let long = |offset| field(head, at.saturating_add(offset)).map(u64::from_le_bytes);
             Ok(Segment {
                 kind: u32::from_le_bytes(field(head, at)?),
+                flags: u32::from_le_bytes(field(head, at.saturating_add(4))?),
                 offset: long(8)?,
                 address: long(24)?,
                 in_file: long(32)?,
@@ -115,14 +128,37 @@ fn entry(file: &File, segments: &[Segment]) -> Result<u64> {
     Err(refused("it has no PVH entry (CONFIG_PVH): take another kernel, or its bzImage"))
 }
 
-/// Maps the kernel's segments into `memory`.
+/// Start and end in the file of each section with code; none where the file does not tell.
+fn code(file: &File, head: &[u8]) -> Result<Vec<(u64, u64)>> {
+    let table = u64::from_le_bytes(field(head, 40)?);
+    let size = usize::from(u16::from_le_bytes(field(head, 58)?));
+    let count = usize::from(u16::from_le_bytes(field(head, 60)?));
+    if size != SECTION || count > SECTIONS {
+        return Ok(Vec::new());
+    }
+    let mut headers = vec![0; count * SECTION];
+    file.read_exact_at(&mut headers, table).doing(DOING)?;
+    let mut found = Vec::new();
+    for header in headers.as_chunks::<SECTION>().0 {
+        let long = |offset| field(header, offset).map(u64::from_le_bytes);
+        if long(8)? & EXECUTABLE != 0 {
+            let start = long(24)?;
+            found.push((start, start.saturating_add(long(32)?)));
+        }
+    }
+    Ok(found)
+}
+
+/// Brings the kernel's segments into `memory`, of which nothing was touched yet.
 pub fn load(memory: &Memory, file: &File) -> Result<Loaded> {
     let length = file.metadata().doing(DOING)?.len();
-    let segments = segments(&head(file)?)?;
+    let head = head(file)?;
+    let segments = segments(&head)?;
     let entry = entry(file, &segments)?;
+    let code = code(file, &head)?;
     let mut end = 0;
     for segment in segments.into_iter().filter(|segment| segment.kind == LOAD && segment.in_memory > 0) {
-        end = end.max(place(memory, file, length, segment)?);
+        end = end.max(place(memory, file, length, segment, &code)?);
     }
     if end == 0 || entry >= end {
         return Err(refused("its entry lies outside of its segments"));
@@ -131,7 +167,7 @@ pub fn load(memory: &Memory, file: &File) -> Result<Loaded> {
 }
 
 /// Brings one segment into memory; its end there.
-fn place(memory: &Memory, file: &File, length: u64, segment: Segment) -> Result<u64> {
+fn place(memory: &Memory, file: &File, length: u64, segment: Segment, code: &[(u64, u64)]) -> Result<u64> {
     let in_file = segment.offset.checked_add(segment.in_file).filter(|end| *end <= length);
     if in_file.is_none() || segment.in_file > segment.in_memory {
         return Err(refused("a segment lies outside of the file"));
@@ -140,26 +176,40 @@ fn place(memory: &Memory, file: &File, length: u64, segment: Segment) -> Result<
     let end = end.filter(|_| segment.address >= PAGE).ok_or_else(|| {
         refused(format!("a segment at {:#x} does not fit: give the guest more memory", segment.address))
     })?;
-    if segment.in_file == 0 {
-        return Ok(end);
+    let (from, to) = read_only(&segment, code);
+    if from < to {
+        let offset = segment.offset + from;
+        sys::map_file(memory, segment.address + from, to - from, file.as_fd(), offset).doing(DOING)?;
     }
-    let mappable = segment.address.is_multiple_of(PAGE) && segment.offset.is_multiple_of(PAGE);
-    // Whole pages are mapped; the rest, up to whatever follows, is copied, since what comes after it is zero.
-    let whole = if mappable { segment.in_file / PAGE * PAGE } else { 0 };
-    if whole > 0 {
-        sys::map_file(memory, segment.address, whole, file.as_fd(), segment.offset).doing(DOING)?;
+    for (from, to) in [(0, from), (to, segment.in_file)] {
+        memory.copy_file(file, segment.offset + from, segment.address + from, to - from)?;
     }
-    let mut rest = vec![0; (segment.in_file - whole) as usize];
-    file.read_exact_at(&mut rest, segment.offset + whole).doing(DOING)?;
-    memory
-        .write_slice(&rest, GuestAddress(segment.address + whole))
-        .map_err(|error| refused(error.to_string()))?;
     Ok(end)
+}
+
+/// The part of a segment, from and to in bytes from its start, that nobody writes: what follows the code of one that is not
+/// writable, as far as it fills huge pages, which mapped pages and copied ones cannot share.
+fn read_only(segment: &Segment, code: &[(u64, u64)]) -> (u64, u64) {
+    let end = segment.offset + segment.in_file;
+    let within = code.iter().filter(|(start, _)| (segment.offset..end).contains(start));
+    let code_end = within.map(|(_, end)| *end).max().unwrap_or(end);
+    if segment.flags & WRITABLE != 0 || code_end >= end || !segment.offset.is_multiple_of(PAGE) {
+        return (0, 0);
+    }
+    let from = (segment.address + (code_end - segment.offset)).next_multiple_of(HUGE);
+    let to = (segment.address + segment.in_file) / HUGE * HUGE;
+    if from < to && segment.address.is_multiple_of(PAGE) {
+        (from - segment.address, to - segment.address)
+    } else {
+        (0, 0)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::io::Write as _;
+
+    use vm_memory::{Bytes as _, GuestAddress};
 
     use super::*;
 
@@ -193,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn segments_are_mapped_and_end_in_zero() {
+    fn segments_are_copied_and_end_in_zero() {
         let memory = Memory::new(16 << 20).unwrap();
         let code: Vec<u8> = (0..10_000u32).map(|byte| byte as u8).collect();
         let loaded = load(&memory, &kernel(&code, 0x10_0010)).unwrap();
@@ -204,15 +254,53 @@ mod tests {
         assert!(seen[code.len()..].iter().all(|byte| *byte == 0));
     }
 
+    /// A kernel with sections: code that ends in the second page of its segment, and much that is only read.
+    fn with_sections(much: usize) -> File {
+        let mut file = kernel(&vec![7; much], 0x10_0000);
+        let table = file.metadata().unwrap().len();
+        let mut sections = vec![0; 2 * SECTION];
+        for (at, word) in [(8, EXECUTABLE), (24, 4096), (32, 5000)] {
+            sections[SECTION + at..SECTION + at + 8].copy_from_slice(&word.to_le_bytes());
+        }
+        file.write_all(&sections).unwrap();
+        file.write_all_at(&table.to_le_bytes(), 40).unwrap();
+        file.write_all_at(&[64, 0, 2, 0], 58).unwrap();
+        file
+    }
+
     #[test]
-    fn writes_of_the_guest_do_not_reach_the_file() {
+    fn what_is_only_read_is_mapped_and_writes_of_the_guest_do_not_reach_the_file() {
         let memory = Memory::new(16 << 20).unwrap();
-        let file = kernel(&[7; 8192], 0x10_0000);
+        let file = with_sections((7 << 20) - 4096);
         load(&memory, &file).unwrap();
-        memory.write_slice(&[1; 100], GuestAddress(0x10_0000)).unwrap();
+        let seen = |at| memory.read_obj::<u8>(GuestAddress(at)).unwrap();
+        assert_eq!([seen(0x10_0000), seen(0x20_0000), seen(0x7f_efff)], [7; 3]);
+        // A change of the file is seen where it is mapped and nobody wrote.
+        memory.write_slice(&[1; 100], GuestAddress(0x40_0000)).unwrap();
+        file.write_all_at(&vec![9; (7 << 20) - 4096], 4096).unwrap();
+        assert_eq!([seen(0x10_0000), seen(0x20_0000), seen(0x60_0000 - 1)], [7, 9, 9]);
+        assert_eq!([seen(0x60_0000), seen(0x7f_efff), seen(0x40_0000)], [7, 7, 1]);
         let mut byte = [0];
-        file.read_exact_at(&mut byte, 4096).unwrap();
-        assert_eq!(byte, [7]);
+        file.read_exact_at(&mut byte, 4096 + (3 << 20)).unwrap();
+        assert_eq!(byte, [9]);
+    }
+
+    #[test]
+    fn only_whole_huge_pages_behind_the_code_are_mapped() {
+        let segment = |flags| Segment {
+            kind: LOAD,
+            flags,
+            offset: HUGE,
+            address: 16 << 20,
+            in_file: 27 << 20,
+            in_memory: 27 << 20,
+        };
+        let code = [(HUGE, HUGE + (16 << 20)), (100 << 20, 101 << 20)];
+        assert_eq!(read_only(&segment(5), &code), (16 << 20, 26 << 20));
+        assert_eq!(read_only(&segment(5), &[(HUGE, HUGE + 1)]), (2 << 20, 26 << 20));
+        assert_eq!(read_only(&segment(6), &code), (0, 0));
+        assert_eq!(read_only(&segment(5), &[]), (0, 0));
+        assert_eq!(read_only(&segment(5), &[(HUGE, 28 << 20)]), (0, 0));
     }
 
     #[test]

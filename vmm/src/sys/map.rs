@@ -1,14 +1,83 @@
-//! Mappings inside the guest's memory, and memory that the guest only reads.
+//! The guest's memory, mappings inside of it, and memory that the guest only reads.
 
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use vm_memory::{GuestAddress, GuestMemoryBackend as _};
+use vm_memory::{GuestAddress, GuestMemoryBackend as _, MmapRegion};
 
 use crate::memory::Memory;
 
 const PAGE: u64 = 4096;
+/// A huge page of the processor's.
+pub const HUGE: u64 = 2 << 20;
+
+/// Memory that a guest shall have, whose pages come when they are touched.
+#[derive(Debug)]
+pub struct Mapping {
+    host: *mut u8,
+    length: usize,
+}
+
+// SAFETY: the pointer only names the mapping, which the value owns.
+unsafe impl Send for Mapping {}
+// SAFETY: as above.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Reserves `length` bytes, whole pages, at an address that huge pages can begin at: only memory that lies so for
+    /// the guest and the host alike has them in the tables of both. They are asked for, as each saves the guest up to
+    /// 512 exits; where the host has them switched off, there are none.
+    pub fn new(length: u64) -> io::Result<Mapping> {
+        let wrong = || io::Error::from(io::ErrorKind::InvalidInput);
+        let length = usize::try_from(length).ok().filter(|length| *length > 0).ok_or_else(wrong)?;
+        let room = length.checked_add(HUGE as usize).ok_or_else(wrong)?;
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        // SAFETY: a new mapping, wherever there is room.
+        let start = unsafe { libc::mmap(std::ptr::null_mut(), room, protection, flags, -1, 0) };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let start = start.cast::<u8>();
+        let before = start.align_offset(HUGE as usize);
+        // SAFETY: `before` is less than a huge page, and the mapping is one larger than `length`.
+        let host = unsafe { start.add(before) };
+        let mapping = Mapping { host, length };
+        let after = HUGE as usize - before;
+        // SAFETY: what lies before and after the part that is kept was mapped above, and nobody knows of it.
+        unsafe {
+            if before > 0 {
+                libc::munmap(start.cast(), before);
+            }
+            if after > 0 {
+                libc::munmap(host.add(length).cast(), after);
+            }
+        }
+        // SAFETY: the mapping's own range; neither call changes what it holds, and either may be unknown to the kernel.
+        unsafe {
+            libc::madvise(host.cast(), length, libc::MADV_HUGEPAGE);
+            libc::prctl(libc::PR_SET_VMA, libc::PR_SET_VMA_ANON_NAME, host, length, c"guest".as_ptr());
+        }
+        Ok(mapping)
+    }
+
+    /// The mapping as `vm-memory` knows it, to be dropped before the mapping is.
+    pub fn region(&self) -> io::Result<MmapRegion> {
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        // SAFETY: the range is mapped with these, and stays so for as long as this value lives.
+        unsafe { MmapRegion::build_raw(self.host, self.length, protection, flags) }
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error.to_string()))
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the mapping that `new` made; whoever had a region of it is gone.
+        unsafe { libc::munmap(self.host.cast(), self.length) };
+    }
+}
 
 /// Maps `length` bytes of a file, private to this process, in place of the guest's memory at `guest`: what the
 /// guest does not write stays the page cache's. All three numbers are multiples of the page size.

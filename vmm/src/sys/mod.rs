@@ -14,7 +14,7 @@ mod thread;
 pub use event::Event;
 pub use iovec::{pread, pwrite, write};
 pub use kvm::{Slot, add_slot, adopt_kvm, kicked_by, supported_hyperv};
-pub use map::{Window, discard, map_file};
+pub use map::{HUGE, Mapping, Window, discard, map_file};
 pub use net::{name_tap, set_up_tap};
 pub use posted::{Posted, Write};
 pub use random::random;

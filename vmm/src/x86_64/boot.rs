@@ -1,13 +1,11 @@
 //! What a kernel finds when it is entered: memory map, command line, initial file system, ACPI's root.
 
 use std::fs::File;
-use std::os::fd::AsFd as _;
 
 use vm_memory::{Bytes as _, GuestAddress};
 
 use super::{acpi, layout};
 use crate::memory::{HIGH_START, Memory};
-use crate::sys;
 use crate::{Doing as _, Error, Result};
 
 /// How the first processor enters the kernel.
@@ -61,7 +59,7 @@ pub struct Initramfs {
     pub length: u64,
 }
 
-/// Maps an initial file system at the end of the memory below 4 GiB, `kernel_end` being the end of the kernel
+/// Copies an initial file system to the end of the memory below 4 GiB, `kernel_end` being the end of the kernel
 /// with all that it unpacks before it reads its memory map.
 pub fn load_initramfs(memory: &Memory, file: &File, kernel_end: u64) -> Result<Initramfs> {
     let doing = "loading the initramfs";
@@ -77,7 +75,7 @@ pub fn load_initramfs(memory: &Memory, file: &File, kernel_end: u64) -> Result<I
             format!("{} MiB of memory do not hold it beside the kernel: give more", low_end >> 20),
         )
     })?;
-    sys::map_file(memory, address, room, file.as_fd(), 0).doing(doing)?;
+    memory.copy_file(file, 0, address, length)?;
     Ok(Initramfs { address, length })
 }
 
