@@ -48,15 +48,26 @@ is "and answers" "$(rt exec vm1 -- echo again)" again
 rt exec vm1 -- sh -c 'echo kept >/root/kept'
 check "restart" rt restart vm1
 is "another kernel runs" "$(own_kernel vm1 && rt exec vm1 -- cat /root/kept)" kept
+# eats COUNT: a process over the limit is killed, and there are so many events of that then
+ooms() { rt events --no-stream --filter machine=vm1 --filter event=oom | grep -c 'vm1 oom$'; }
+ooms_are() { [ "$(ooms)" = "$1" ]; }
+eats() {
+    rt exec vm1 -- dd if=/dev/zero of=/dev/null bs=100M count=1 >/dev/null 2>&1
+    is "a process over the limit is killed" $? 137
+    check "and that is an event of the machine" eventually ooms_are "$1"
+}
+eats 1
 check "its port is published again" eventually answers 8091
 check "stop" rt stop vm1
-is "it ended by itself" "$(jq -c '[.stopped, .signal]' /run/locule/.machines/vm1/exit.json)" "[true,null]"
+is "it ended by itself, and had lacked memory" \
+    "$(jq -c '[.stopped, .signal, .oom]' /run/locule/.machines/vm1/exit.json)" "[true,null,true]"
 like "after its own word" "$(rt logs vm1)" asked
 check "namespaces instead" rt set vm1 isolation=namespaces
 check "start" rt start vm1
 refused "it has the host's kernel" "" own_kernel vm1
 is "with its files" "$(rt exec vm1 -- cat /root/kept)" kept
 check "and its port" eventually answers 8091
+eats 2
 check "back again" rt set vm1 isolation=vm
 refused "not before it starts anew" "" own_kernel vm1
 check "which it does" rt restart vm1
