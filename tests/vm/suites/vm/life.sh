@@ -82,6 +82,7 @@ is "exec: user, environment and directory" \
 jq '.process | .args = ["echo", "free"] | .apparmorProfile = "no-such-profile"' "$WORK/long/config.json" >"$WORK/process"
 is "exec: a profile of the host's is none inside" "$(rt exec --process "$WORK/process" long)" free
 refused "exec: a program that is not there" "no/such" rt exec long /no/such
+is "random bytes come from the host" "$(rt exec long cat /sys/class/misc/hw_random/rng_current)" virtio_rng.0
 like "the kernel inside is its own" "$(rt exec long cat /proc/cmdline)" 'root=locule'
 is "a bind mount is the host's" "$(rt exec long cat /data/note)" noted
 check "and can be written" rt exec long sh -c 'echo back >/data/new'
@@ -131,7 +132,12 @@ check "free inside shows it" eventually more
 is "and the limit inside" "$(rt exec long cat /sys/fs/cgroup/memory.max)" 536870912
 above "the host's has room for it" "$(in_cgroup long memory.max)" 536870912
 # Anonymous memory beyond what it was started with: a tmpfs takes it from the machine's own.
-check "it can be used" rt exec long sh -c 'head -c 209715200 /dev/zero >/tmp/much && rm /tmp/much'
+check "it can be used" rt exec long sh -c 'head -c 209715200 /dev/zero >/tmp/much'
+full=$(in_cgroup long memory.current)
+above "which costs the host as much" "$full" 209715200
+check "what is freed inside" rt exec long rm /tmp/much
+freed() { [ "$(in_cgroup long memory.current)" -lt $((full - 104857600)) ]; }
+check "is reported, and the host's again" eventually freed
 check "update takes it back" rt update --memory 60m long
 less() { [ "$(total)" -lt $((before + 100)) ]; }
 check "free inside shows that" eventually less

@@ -36,6 +36,16 @@ is "the count of tasks inside" "$(rt exec vm1 -- cat /sys/fs/cgroup/pids.max)" 6
 check "less memory" rt set vm1 memory=80M pids=50
 is "holds inside at once" "$(rt exec vm1 -- cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/pids.max | xargs)" "$((80 << 20)) 50"
 check "and on the host" rt set vm1 cpus=0.5
+# Of the time that it wants to run it gets a half: its kernel counts the other one as stolen.
+times() { rt exec vm1 -- awk '$1 == "cpu" { print $2, $9 }' /proc/stat; }
+stolen() {
+    local user steal user_now steal_now
+    read -r user steal < <(times)
+    rt exec vm1 -- timeout 3 sh -c 'while :; do :; done'
+    read -r user_now steal_now < <(times)
+    [ $((4 * (steal_now - steal))) -gt $((user_now - user)) ]
+}
+check "whose kernel tells its own of stolen time" eventually stolen
 check "more memory than it was started with" rt set vm1 memory=400M
 above "which its kernel has" "$(rt exec vm1 -- awk '/^MemTotal/ { print $2 * 1024 }' /proc/meminfo)" $((300 << 20))
 check "and less again" rt set vm1 memory=80M
