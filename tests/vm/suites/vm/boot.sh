@@ -1,13 +1,11 @@
 #!/bin/bash
 # The monitor boots this machine's own kernel: consoles, ends told apart, the guest's own words for what it runs on,
 # and how often a quiet boot comes back to the monitor.
-. "$(dirname "$0")/../../lib/common.sh"
+. /locule/tests/vm/lib/vm.sh
 
 BOOT=${LOCULE_BOOT:-/usr/local/libexec/locule/boot}
 check "there is a driver (make test-vm builds it)" test -x "$BOOT"
 [ -x "$BOOT" ] || exit 1
-[ -e /dev/kvm ] || modprobe kvm_amd || modprobe kvm_intel
-[ -e /dev/kvm ] || skip_all "there is no /dev/kvm"
 
 # A quiet boot with console, balloon and random bytes: about 110, half of them what a driver asks of its console.
 MOST_EXITS=150

@@ -1,13 +1,8 @@
 #!/bin/bash
 # The same bundle in both isolations, with the same results: exit codes, streams, signals, exec, terminals, limits,
 # pause, the end. Emulated in an emulation, a boot takes half a minute and more: few machines, many checks in each.
-. /locule/tests/vm/lib/common.sh
-is_locule || skip_all "virtual machines are locule's"
-[ -e /dev/kvm ] || skip_all "no KVM"
+. /locule/tests/vm/lib/vm.sh
 
-# Boots take longer than the other suites' calls.
-PATIENCE=300
-rt() { timeout -k 5 400 "$RUNTIME" --root "$STATE" "${MANAGER[@]}" "$@"; }
 # run_in ISOLATION ID BUNDLE: to its end
 run_in() {
     echo "$2" >>"$WORK/containers"

@@ -1,14 +1,12 @@
 #!/bin/bash
 # A machine with a kernel of its own that runs one program. Ports, limits, logs and a restart are those of every machine;
 # `isolation` can be changed for the next start, there and back.
-. /locule/tests/vm/lib/common.sh
-is_locule || skip_all "virtual machines are locule's"
-[ -e /dev/kvm ] || skip_all "no KVM"
+. /locule/tests/vm/lib/vm.sh
 
 # Boots take longer than the other suites' calls.
 PATIENCE=400
 # Where machines are by default: one set of directories has the networks of a host.
-rt() { timeout -k 5 400 locule "$@"; }
+rt() { timeout -k 5 $LIMIT locule "$@"; }
 CLEANUPS+=("rt rm --force vm1" "rt image rm localhost/vm-busybox:1")
 status() { rt ls --format json | jq -r --arg name "$1" '.[] | select(.name == $name).status'; }
 # A kernel that was booted by the monitor says so.
