@@ -78,7 +78,7 @@ pub struct Memory {
     /// Most swap there may be.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub swap_limit: Option<u64>,
-    /// Processes killed for lack of it.
+    /// Processes killed for lack of it, those by a virtual machine's own kernel included.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oom_kills: Option<u64>,
     /// How often the limit was met.
@@ -171,6 +171,11 @@ pub fn read(container: &Container) -> Result<Option<Reading>> {
         .map(|record| Path::new(cgroup::MOUNT).join(record.path.strip_prefix("/").unwrap_or(&record.path)));
     if let Some(group) = path.as_deref().and_then(Group::open) {
         fill(&mut reading, &group);
+    }
+    if container.is_vm()
+        && let (Some(kills), Ok(inner)) = (&mut reading.memory.oom_kills, container.inner_kills())
+    {
+        *kills += inner;
     }
     reading.network = network(init.pid);
     reading.disk = disk(&state.rootfs);

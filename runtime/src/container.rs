@@ -30,6 +30,8 @@ use crate::warn::warn_all;
 
 /// How long a machine may take to give memory back before the host's limit is lowered.
 const GIVING_BACK: Duration = Duration::from_secs(10);
+/// How long a monitor may take to tell what it knows itself.
+const MEASURING: Duration = Duration::from_secs(1);
 
 /// A container of a state root.
 #[derive(Debug)]
@@ -122,7 +124,7 @@ impl Container {
         }
     }
 
-    fn needed_cgroup(&self, act: &str) -> Result<Cgroup> {
+    pub(crate) fn needed_cgroup(&self, act: &str) -> Result<Cgroup> {
         self.cgroup()?.ok_or_else(|| {
             Error::new(
                 Kind::Unsupported,
@@ -306,6 +308,20 @@ impl Container {
         }
     }
 
+    /// How often the virtual machine's own kernel has killed in the container for lack of memory.
+    pub fn inner_kills(&self) -> Result<u64> {
+        let monitor = self.monitor("measure")?;
+        monitor.ask(&Ask::Kills(None), &[])?;
+        // It answers this itself; one whose machine could not boot hears nobody but `start`.
+        let answer = if monitor.has_answered(MEASURING)? { monitor.answered()? } else { None };
+        match answer {
+            Some(Answer::Kills(kills)) => Ok(kills),
+            Some(Answer::Failed(err)) => Err(err),
+            Some(other) => Err(other.out_of_place()),
+            None => Err(contract::not_running()),
+        }
+    }
+
     /// A connection to the machine's monitor, which hears nothing while it is frozen.
     fn monitor(&self, act: &str) -> Result<Connection> {
         match self.status()? {
@@ -482,41 +498,10 @@ impl Container {
     }
 }
 
-/// What [`Watch::next`] saw.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Notice {
-    /// The kernel killed a process of the container for lack of memory.
-    Oom,
-    /// The time given to `next` is over.
-    Timeout,
-    /// The container has ended.
-    Stopped,
-}
-
-/// A view of a running container's events.
-#[derive(Debug)]
-pub struct Watch(cgroup::Watch);
-
-impl Watch {
-    /// Waits for the next event, for at most `limit`.
-    pub fn next(&mut self, limit: Duration) -> Result<Notice> {
-        Ok(match self.0.next(limit)? {
-            cgroup::Event::Oom(_) => Notice::Oom,
-            cgroup::Event::TimedOut => Notice::Timeout,
-            cgroup::Event::Empty => Notice::Stopped,
-        })
-    }
-}
-
 impl Container {
     /// Statistics of its cgroup, as runc's `events` reports them.
     pub fn stats(&self) -> Result<cgroup::stats::Stats> {
         self.needed_cgroup("measure")?.stats()
-    }
-
-    /// Watches for its end and for a lack of memory.
-    pub fn watch(&self) -> Result<Watch> {
-        self.needed_cgroup("watch")?.watch().map(Watch)
     }
 
     /// Changes its resource director schemata.

@@ -23,9 +23,10 @@ pub mod state;
 pub mod sys;
 pub mod time;
 pub mod warn;
+pub mod watch;
 
 pub use check::{Findings, check};
-pub use container::{Container, Notice, Watch, delete};
+pub use container::{Container, delete};
 pub use error::{Error, Kind, Result};
 pub use isolation::Isolation;
 pub use process::create::{CreateRequest, create};
@@ -34,3 +35,4 @@ pub use process::outside::adopt_fds;
 pub use process::run::{RunRequest, run};
 pub use report::{Report, Status};
 pub use state::Store;
+pub use watch::{Notice, Watch};

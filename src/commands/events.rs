@@ -26,7 +26,8 @@ pub const VERB: Verb = Verb {
     usage: "[options] [<container-id>]",
     details: "With an id: prints one line of JSON with the container's statistics every interval, and one for each time \
 the kernel killed a process for lack of memory, until the container ends. With --stats, the statistics once. Those \
-of a virtual machine are what it costs the host; the member inside has what its own kernel counts.\n\n\
+of a virtual machine are what it costs the host; the member inside has what its own kernel counts, and what that kills is told \
+as well.\n\n\
 Without an id: prints what happens to machines (create, start, die, oom, restart, stop, set, rename, remove and so on), a \
 line each, until interrupted. With --since also what happened before, as far as it is kept: the last 4 to 8 MiB since the \
 host's boot.",

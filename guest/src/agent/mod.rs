@@ -339,7 +339,7 @@ impl Agent {
                     self.kills += more;
                     let _ = self.link.send(&Frame::OutOfMemory { kills: self.kills });
                 }
-                Ok(Event::TimedOut) => return,
+                Ok(Event::TimedOut | Event::Beside) => return,
                 // Without a process nothing is killed any more.
                 Ok(Event::Empty) | Err(_) => self.watch = None,
             }

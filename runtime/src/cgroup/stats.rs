@@ -120,6 +120,9 @@ pub struct Memory {
     /// Not counted apart on cgroup v2.
     #[serde(rename = "kernelTCP")]
     pub kernel_tcp: MemoryEntry,
+    /// Processes killed for lack of it, which runc does not tell.
+    #[serde(rename = "oomKills", skip_serializing_if = "is_zero")]
+    pub oom_kills: u64,
     /// `memory.stat`
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub raw: BTreeMap<String, u64>,
@@ -278,6 +281,8 @@ fn memory(dir: BorrowedFd<'_>) -> nix::Result<Memory> {
         })
     };
     memory.usage = entry("")?;
+    memory.oom_kills =
+        optional(dir, "memory.events")?.and_then(|text| fs::keyed(&text, "oom_kill")).unwrap_or(0);
     memory.swap = with_memory(entry("swap.")?, &memory.usage);
     Ok(memory)
 }

@@ -35,6 +35,8 @@ pub enum Event {
     Empty,
     /// Nothing in the time given.
     TimedOut,
+    /// What was waited for beside it can be read.
+    Beside,
 }
 
 /// A watch on a cgroup; see [`Cgroup::watch`].
@@ -80,7 +82,22 @@ impl Cgroup {
 impl Watch {
     /// Waits for the next event, at most for `limit`.
     pub fn next(&mut self, limit: Duration) -> Result<Event> {
-        self.wait(limit).doing(|| "waiting for events of a cgroup")
+        self.next_beside(limit, None)
+    }
+
+    /// Waits for the next event, at most for `limit`, or until `beside` can be read.
+    pub fn next_beside(&mut self, limit: Duration, beside: Option<BorrowedFd<'_>>) -> Result<Event> {
+        self.wait(limit, beside).doing(|| "waiting for events of a cgroup")
+    }
+
+    /// Takes what was killed before it was made for news, too.
+    pub fn from_start(self) -> Watch {
+        Watch { kills: 0, ..self }
+    }
+
+    /// Processes killed so far, as far as they were told.
+    pub fn kills(&self) -> u64 {
+        self.kills
     }
 
     /// The descriptors to poll for `POLLPRI` in a loop of the caller's own, which then calls
@@ -89,7 +106,7 @@ impl Watch {
         self.memory.iter().chain([&self.events]).map(AsFd::as_fd)
     }
 
-    fn wait(&mut self, limit: Duration) -> nix::Result<Event> {
+    fn wait(&mut self, limit: Duration, beside: Option<BorrowedFd<'_>>) -> nix::Result<Event> {
         let end = Instant::now().checked_add(limit);
         loop {
             // Kills come first: they are what ends a container, and its last event.
@@ -109,7 +126,11 @@ impl Watch {
                 return Ok(Event::TimedOut);
             }
             let mut fds: Vec<PollFd<'_>> = self.fds().map(|fd| PollFd::new(fd, PollFlags::POLLPRI)).collect();
+            fds.extend(beside.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
             poll_for(&mut fds, left.min(LOOK_AGAIN))?;
+            if beside.is_some() && fds.last().and_then(PollFd::any) == Some(true) {
+                return Ok(Event::Beside);
+            }
         }
     }
 

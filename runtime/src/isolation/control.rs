@@ -13,8 +13,10 @@
 //! ```
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::{Deserialize, Serialize};
 
 use crate::contract;
@@ -44,6 +46,9 @@ pub enum Ask {
     Statistics,
     /// These limits hold inside from now on.
     Update(Box<Resources>),
+    /// How often has the machine's kernel killed in the container for lack of memory? Answered at once, or with a number
+    /// when it is more often than that. A connection may ask it again.
+    Kills(Option<u64>),
 }
 
 /// What a monitor answers.
@@ -60,6 +65,8 @@ pub enum Answer {
     Processes(Vec<Member>),
     /// Statistics, as the machine's own runtime reports them.
     Statistics(Box<serde_json::Value>),
+    /// So often, since the machine started.
+    Kills(u64),
     /// Done.
     Done,
     /// It failed.
@@ -127,6 +134,16 @@ impl Connection {
     /// The next question and the descriptors that came along; `None` when the asker is gone.
     pub fn hear(&self) -> Result<Option<(Ask, Vec<OwnedFd>)>> {
         self.recv("hearing a caller of the monitor")
+    }
+
+    /// Whether there is an answer, or the monitor's end, within `limit`.
+    pub fn has_answered(&self, limit: Duration) -> Result<bool> {
+        let mut fds = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+        let limit = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
+        match poll(&mut fds, limit) {
+            Err(Errno::EINTR) => Ok(false),
+            other => other.doing(|| "waiting for the machine's monitor").map(|ready| ready > 0),
+        }
     }
 
     /// The next answer; `None` when the monitor is gone.

@@ -101,9 +101,9 @@ eventually() {
 
 # --- the program under test ---
 
-# rt ARGUMENTS...: the runtime with this file's own state directory
+# rt ARGUMENTS...: the runtime with this file's own state directory, for at most $LIMIT seconds
 rt() {
-    timeout -k 5 120 "$RUNTIME" --root "$STATE" "${MANAGER[@]}" "$@"
+    timeout -k 5 "${LIMIT:-120}" "$RUNTIME" --root "$STATE" "${MANAGER[@]}" "$@"
 }
 
 # The others are where a suite is proven; what they lack is skipped there, never for locule.

@@ -1,7 +1,8 @@
 //! Later calls on the container: who is connected to the control socket, and what they wait for.
 //!
 //! The words are the runtime's own ([`locule_runtime::isolation::control`]). Each connection asks for one thing; one
-//! that has a process executed lasts as long as that, and its end is the end of the process.
+//! that has a process executed lasts as long as that, and its end is the end of the process. One that was told of kills may
+//! ask again.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -38,12 +39,14 @@ pub(super) enum Wants {
     Statistics(u32),
     /// The answer to this request.
     Update(u32),
+    /// A kill more than so many.
+    Kills(u64),
 }
 
 impl Wants {
     fn id(self) -> Option<u32> {
         match self {
-            Wants::Unknown => None,
+            Wants::Unknown | Wants::Kills(_) => None,
             Wants::Process(id) | Wants::Processes(id) | Wants::Statistics(id) | Wants::Update(id) => Some(id),
         }
     }
@@ -161,6 +164,11 @@ impl Session {
                 self.send(&Frame::Update { request: id, resources })?;
                 Wants::Update(id)
             }
+            Ask::Kills(known) if known.is_none_or(|known| self.kills > known) => {
+                self.answer(key, &Answer::Kills(self.kills));
+                return Ok(());
+            }
+            Ask::Kills(known) => Wants::Kills(known.unwrap_or(self.kills)),
             Ask::Signal(_) | Ask::Resize(..) => {
                 return Err(Error::invalid("a signal or a size without a process that it is for"));
             }
@@ -228,6 +236,19 @@ impl Session {
         };
         self.answer(key, &answer);
         self.callers.remove(&key);
+    }
+
+    /// The guest's kernel has killed for lack of memory: whoever waits for that is told, and may ask again.
+    pub(super) fn tell_kills(&mut self) {
+        let waits = |caller: &Caller| matches!(caller.wants, Wants::Kills(known) if self.kills > known);
+        let keys: Vec<u32> =
+            self.callers.iter().filter(|(_, caller)| waits(caller)).map(|(key, _)| *key).collect();
+        for key in keys {
+            self.answer(key, &Answer::Kills(self.kills));
+            if let Some(caller) = self.callers.get_mut(&key) {
+                caller.wants = Wants::Unknown;
+            }
+        }
     }
 
     /// Tells callers whose process has ended, and lets go of what is over.

@@ -22,6 +22,8 @@
 mod callers;
 mod endpoint;
 mod process;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -493,7 +495,10 @@ impl Session {
                     process.flushed();
                 }
             }
-            Frame::OutOfMemory { kills } => self.kills = kills,
+            Frame::OutOfMemory { kills } => {
+                self.kills = kills;
+                self.tell_kills();
+            }
             Frame::Refused { reason } => {
                 return Err(Error::new(Kind::System, format!("the guest refuses to go on: {reason}")));
             }

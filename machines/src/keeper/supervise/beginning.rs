@@ -2,12 +2,12 @@
 
 use std::os::fd::AsFd;
 use std::process::Stdio;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use locule_runtime::sys::clone::pidfd_open;
 use locule_runtime::sys::socket;
 use locule_runtime::time::rfc3339;
-use locule_runtime::{Status, Store};
+use locule_runtime::{Notice, Status, Store, Watch};
 
 use super::{Init, STOP_TIMEOUT, Supervisor, trouble};
 use crate::definition::{BootStart, Ready};
@@ -42,7 +42,39 @@ pub(super) fn adopt(home: &Home, machine: &Machine, kept: store::Kept) -> Result
         cgroup: container.state().cgroup.as_ref().map(|record| record.path.clone()),
         stop_signal: life::stop_signal_of(home, machine, &container),
         since: Instant::now(),
+        watch: watch(container.watch()),
+        oom: false,
     }))
+}
+
+impl Init {
+    /// How many lacks of memory were told since the last look.
+    pub(super) fn new_kills(&mut self) -> usize {
+        let mut count = 0;
+        while let Some(watch) = &mut self.watch {
+            let told = watch.next(Duration::ZERO);
+            self.oom |= watch.kills() > 0;
+            match told {
+                Ok(Notice::Oom) => count += 1,
+                Ok(Notice::Timeout) => break,
+                // Nothing more comes from one that ended.
+                Ok(Notice::Stopped) => self.watch = None,
+                Err(err) => {
+                    trouble(&err.to_string());
+                    self.watch = None;
+                }
+            }
+        }
+        count
+    }
+}
+
+/// A watch on a machine that has a cgroup, which it may lack for a user.
+fn watch(made: Result<Watch>) -> Option<Watch> {
+    match made {
+        Err(err) if err.kind() == Kind::Unsupported => None,
+        other => other.inspect_err(|err| trouble(&err.to_string())).ok(),
+    }
 }
 
 impl Supervisor<'_> {
@@ -72,8 +104,12 @@ impl Supervisor<'_> {
             Ok(Started { pid, cgroup, stop_signal, terminal }) => {
                 let pidfd = pidfd_open(pid).doing(|| format!("opening process {pid}"))?;
                 let master = fds.into_iter().next().filter(|_| terminal);
+                let container =
+                    Store::open(self.home.run()).and_then(|store| store.load(self.machine.name()));
+                let watch = watch(container.and_then(|container| container.watch_from_start()));
+                let since = Instant::now();
                 let init =
-                    Init { pid, pidfd, ours: true, master, cgroup, stop_signal, since: Instant::now() };
+                    Init { pid, pidfd, ours: true, master, cgroup, stop_signal, since, watch, oom: false };
                 self.begin(init, false)
             }
             Err(err) => self.fail(err),
@@ -152,6 +188,12 @@ impl Supervisor<'_> {
             trouble(&err.to_string());
             self.view = None;
         }
+    }
+
+    /// Tells of what was killed for lack of memory since the last look.
+    pub(super) fn look_at_memory(&mut self) {
+        let kills = self.init.as_mut().map_or(0, Init::new_kills);
+        (0..kills).for_each(|_| self.tell_all("oom", &[]));
     }
 
     pub(super) fn ready(&mut self) -> Result<()> {

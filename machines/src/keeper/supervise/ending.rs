@@ -1,6 +1,5 @@
 //! The end of a machine: asked for or not, written down, cleaned up, and whether it is started again.
 
-use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -92,16 +91,14 @@ impl Supervisor<'_> {
     }
 
     /// Init has ended. How is written down before anything else.
-    pub(super) fn end(&mut self, init: Init, exit: Option<Exit>) -> Result<()> {
-        let oom = init.cgroup.as_deref().is_some_and(killed_for_memory);
+    pub(super) fn end(&mut self, mut init: Init, exit: Option<Exit>) -> Result<()> {
+        let kills = init.new_kills();
         let stopped = self.stopping.is_some() && !self.unhealthy;
-        let ended = Ended::new(exit, oom, stopped, rfc3339(SystemTime::now()));
+        let ended = Ended::new(exit, init.oom, stopped, rfc3339(SystemTime::now()));
         if let Err(err) = ended.write(self.machine.run()) {
             trouble(&format!("{err}; it ended: {}", ended.told()));
         }
-        if ended.oom {
-            self.tell_all("oom", &[]);
-        }
+        (0..kills).for_each(|_| self.tell_all("oom", &[]));
         self.tell_all("die", &[("exit", ended.shell_code().to_string()), ("asked", stopped.to_string())]);
         self.record.init = None;
         self.record.ready = false;
@@ -211,12 +208,6 @@ impl Supervisor<'_> {
 /// How long to wait before start number `count` in a row.
 fn pause(first: Duration, count: u32) -> Duration {
     first.saturating_mul(1u32.checked_shl(count.min(20)).unwrap_or(u32::MAX)).min(LONGEST_PAUSE.max(first))
-}
-
-/// Whether the kernel killed a process of the cgroup for lack of memory.
-fn killed_for_memory(path: &Path) -> bool {
-    let text = std::fs::read_to_string(group(path).join("memory.events")).unwrap_or_default();
-    text.lines().any(|line| line.strip_prefix("oom_kill ").is_some_and(|count| count != "0"))
 }
 
 #[cfg(test)]

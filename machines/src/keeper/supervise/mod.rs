@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
+use locule_runtime::Watch;
 use locule_runtime::attrs::caps;
 use locule_runtime::state::ProcessId;
 use locule_runtime::sys::clone;
@@ -46,6 +47,10 @@ struct Init {
     cgroup: Option<PathBuf>,
     stop_signal: i32,
     since: Instant,
+    /// Tells of a lack of memory, as long as it can.
+    watch: Option<Watch>,
+    /// Whether a process of it was killed for that.
+    oom: bool,
 }
 
 /// The end of a machine, until it is cleaned up.
@@ -174,7 +179,7 @@ fn listen(run: &Path) -> Result<OwnedFd> {
 
 impl Supervisor<'_> {
     fn turn(&mut self) -> Result<()> {
-        let (signals, attendant, starter, init, view);
+        let (signals, attendant, starter, init, view, memory);
         {
             let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
             let a = self.attendant.as_ref().map(|(_, sock)| sock.as_fd());
@@ -184,6 +189,8 @@ impl Supervisor<'_> {
             for fd in [a, s, i, v].into_iter().flatten() {
                 fds.push(PollFd::new(fd, PollFlags::POLLIN));
             }
+            let watch = self.init.as_ref().and_then(|init| init.watch.as_ref());
+            fds.extend(watch.iter().flat_map(|watch| watch.fds()));
             match poll(&mut fds, self.patience()) {
                 Err(Errno::EINTR) => return Ok(()),
                 other => other.doing(|| "waiting")?,
@@ -194,6 +201,7 @@ impl Supervisor<'_> {
             starter = s.is_some() && ready.next() == Some(true);
             init = i.is_some() && ready.next() == Some(true);
             view = v.is_some() && ready.next() == Some(true);
+            memory = ready.any(|on| on);
         }
         // First, as somebody waits inside. Nobody does for a view that is gone: the last numbers stand.
         if view && let Some(Err(err)) = self.view.as_mut().map(View::serve) {
@@ -206,6 +214,9 @@ impl Supervisor<'_> {
         }
         if attendant {
             self.hear_attendant()?;
+        }
+        if memory {
+            self.look_at_memory();
         }
         if init && let Some(gone) = self.init.take() {
             let exit = super::exit_of_stranger(&gone.pidfd);

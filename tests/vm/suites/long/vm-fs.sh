@@ -1,10 +1,6 @@
 #!/bin/bash
 # What a workload in a machine does to files is what the host finds: one machine writes, the host compares.
-. /locule/tests/vm/lib/common.sh
-is_locule || skip_all "virtual machines are locule's"
-[ -e /dev/kvm ] || skip_all "no KVM"
-PATIENCE=300
-rt() { timeout -k 5 400 "$RUNTIME" --root "$STATE" "${MANAGER[@]}" "$@"; }
+. /locule/tests/vm/lib/vm.sh
 
 cat >"$WORK/write.py" <<'PYTHON'
 import errno, fcntl, mmap, os, socket, stat

@@ -1,8 +1,6 @@
 #!/bin/bash
 # Podman of an ordinary user with `locule-vm` as its runtime: pasta's network, the user's own ids.
-. /locule/tests/vm/lib/common.sh
-is_locule || skip_all "virtual machines are locule's"
-[ -e /dev/kvm ] || skip_all "no KVM"
+. /locule/tests/vm/lib/vm.sh
 if [ "$(id -u)" = 0 ]; then
     ln -sf locule /usr/local/bin/locule-vm
     # As a login at a seat or the group kvm allows it.
@@ -12,7 +10,6 @@ else
     KIND=locule-vm
 fi
 . /locule/tests/vm/lib/podman.sh
-PATIENCE=300
 
 podman_image localhost/busybox >/dev/null
 output=$(pod run --rm --volume "$WORK:/volume" localhost/busybox sh -c \

@@ -2,14 +2,12 @@
 # A Debian with a kernel of its own: prepared on the host's kernel, it boots systemd on its own one, is entered, serves a
 # port, and shuts down when it is told to.
 # needs: debian-13
-. /locule/tests/vm/lib/common.sh
-is_locule || skip_all "virtual machines are locule's"
-[ -e /dev/kvm ] || skip_all "no KVM"
+. /locule/tests/vm/lib/vm.sh
 
 # A boot takes minutes where the host is emulated.
 PATIENCE=400
 # Where machines are by default: one set of directories has the networks of a host.
-rt() { timeout -k 5 400 locule "$@"; }
+rt() { timeout -k 5 $LIMIT locule "$@"; }
 CLEANUPS+=("rt rm --force vm2" "rt image rm localhost/debian:13")
 inside() { rt exec vm2 -- "$@"; }
 booted() { [ "$(inside systemctl is-system-running)" = running ]; }

@@ -1,13 +1,11 @@
 #!/bin/bash
 # The monitor boots this machine's own kernel: consoles, ends told apart, the guest's own words for what it runs on,
 # and how often a quiet boot comes back to the monitor.
-. "$(dirname "$0")/../../lib/common.sh"
+. /locule/tests/vm/lib/vm.sh
 
 BOOT=${LOCULE_BOOT:-/usr/local/libexec/locule/boot}
 check "there is a driver (make test-vm builds it)" test -x "$BOOT"
 [ -x "$BOOT" ] || exit 1
-[ -e /dev/kvm ] || modprobe kvm_amd || modprobe kvm_intel
-[ -e /dev/kvm ] || skip_all "there is no /dev/kvm"
 
 # A quiet boot with console, balloon and random bytes: about 110, half of them what a driver asks of its console.
 MOST_EXITS=150
@@ -20,8 +18,12 @@ few_exits() {
     above "$1: less than $MOST_EXITS exits, here ${exits:-none}" "$MOST_EXITS" "${exits:-9999}"
 }
 
-mkdir -p "$WORK/root/bin" "$WORK/root/dev" "$WORK/root/proc" "$WORK/root/sys"
+mkdir -p "$WORK"/root/{bin,dev,proc,sys,modules}
 cp /bin/busybox "$WORK/root/bin/"
+# The kernel has the network's driver and what that needs as modules, in this order.
+for module in failover net_failover virtio_net; do
+    find "/lib/modules/$(uname -r)" -name "$module.ko*" -exec busybox xzcat {} \; >"$WORK/root/modules/$module.ko"
+done
 cat >"$WORK/root/init" <<'INIT'
 #!/bin/busybox sh
 b=/bin/busybox
@@ -30,7 +32,11 @@ echo "WORD cpus=$($b nproc) clock=$($b cat /sys/devices/system/clocksource/clock
 echo "YEAR $($b date +%Y)"
 $b dmesg | $b grep -E 'kvm-clock|kvm-guest|Hypervisor detected|Hyper-V|IPI hypercalls|remote TLB|enlightened|stealtime'
 case "$($b cat /proc/cmdline)" in
-*test=channel*) exec 3<>/dev/vport0p1; echo hello >&3; read -r said <&3; echo "CHANNEL $said" ;;
+*test=channel*)
+    exec 3<>/dev/vport0p1; echo hello >&3; read -r said <&3; echo "CHANNEL $said"
+    for module in failover net_failover virtio_net; do $b insmod /modules/$module.ko; done
+    $b ifconfig eth0 10.9.7.2 up
+    $b ping -c 1 -W 60 10.9.7.1 ;;
 *test=reset*) $b reboot -f ;;
 *test=panic*) echo c >/proc/sysrq-trigger ;;
 esac
@@ -41,12 +47,18 @@ chmod +x "$WORK/root/init"
 KERNEL=$WORK/vmlinux
 check "the machine's kernel is unpacked" "$BOOT" extract "$(ls /boot/vmlinuz-* | head -1)" "$KERNEL"
 
-# boot WORDS [OPTION VALUE...]: the guest's console, then the end and the exits
+# boot WORDS [OPTION VALUE...]: the guest's console, then the end and the exits; in a network namespace with a tap device
 boot() {
     local words=$1
     shift
-    timeout -k 5 400 "$BOOT" "$@" --append "quiet $words" --initramfs "$WORK/initramfs" "$KERNEL" 2>&1
+    ip netns exec vmboot timeout -k 5 400 "$BOOT" "$@" --append "quiet $words" --initramfs "$WORK/initramfs" "$KERNEL" 2>&1
 }
+
+CLEANUPS+=("ip netns del vmboot")
+ip netns add vmboot
+ip -n vmboot tuntap add tap0 mode tap
+ip -n vmboot addr add 10.9.7.1/24 dev tap0
+ip -n vmboot link set tap0 up
 
 said=$(boot "" --vcpus 1)
 like "one processor reaches its first program" "$said" 'WORD cpus=1 clock=kvm-clock'
@@ -59,9 +71,10 @@ like "memory that can grow: it boots" "$said" 'WORD cpus=1'
 few_exits "memory that can grow" "$said"
 
 # The kernel tells of steal time to those alone who ask for its messages of that kind.
-said=$(boot 'test=channel dyndbg="file arch/x86/kernel/kvm.c +p"' --vcpus 2 --channel echo)
+said=$(boot 'test=channel dyndbg="file arch/x86/kernel/kvm.c +p"' --vcpus 2 --channel echo --tap tap0)
 like "two processors" "$said" 'WORD cpus=2 clock=kvm-clock'
 like "the channel answers" "$said" 'CHANNEL hello'
+like "a tap device that is there from the start carries packets both ways" "$said" '1 packets received'
 for words in 'eoi\(\) replaced with kvm_guest_apic_eoi_write' 'setup PV IPIs' 'setup pv remote TLB flush' \
     'setup PV sched yield' 'PV spinlocks enabled' 'stealtime: cpu 1' 'Hypervisor detected: KVM'; do
     like "the guest says: $words" "$said" "$words"

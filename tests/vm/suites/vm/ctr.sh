@@ -1,11 +1,8 @@
 #!/bin/bash
 # containerd's `ctr` with `locule-vm` as its program: a task's life in a machine of its own.
-. /locule/tests/vm/lib/common.sh
-is_locule || skip_all "virtual machines are locule's"
-[ -e /dev/kvm ] || skip_all "no KVM"
+. /locule/tests/vm/lib/vm.sh
 . /locule/tests/vm/lib/ctr.sh
 
-PATIENCE=300
 ln -sf locule /usr/local/bin/locule-vm
 program=/usr/local/bin/locule-vm
 image docker.io/library/busybox:latest

@@ -1,11 +1,8 @@
 #!/bin/bash
 # A kernel that has its virtio drivers as modules, Debian 12's, boots by an initramfs that locule writes.
 # needs: kernel-12
-. /locule/tests/vm/lib/common.sh
-is_locule || skip_all "virtual machines are locule's"
-[ -e /dev/kvm ] || skip_all "no KVM"
-PATIENCE=300
-rt() { timeout -k 5 400 "$RUNTIME" --root "$STATE" --data "$WORK/data" "${MANAGER[@]}" "$@"; }
+. /locule/tests/vm/lib/vm.sh
+rt() { timeout -k 5 $LIMIT "$RUNTIME" --root "$STATE" --data "$WORK/data" "${MANAGER[@]}" "$@"; }
 
 archive=/var/tmp/images/kernel-12.tar
 version=$(tar -tf $archive | sed -n 's|^boot/vmlinuz-||p')

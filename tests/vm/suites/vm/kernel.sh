@@ -1,13 +1,9 @@
 #!/bin/bash
 # The kernel that `locule vm kernel build` made (tests/vm/kernel brings it) beside the distribution's: a machine starts with
 # it, and has what a container needs and a socket to the host.
-. /locule/tests/vm/lib/common.sh
-is_locule || skip_all "virtual machines are locule's"
-[ -e /dev/kvm ] || skip_all "no KVM"
+. /locule/tests/vm/lib/vm.sh
 SMALL=$(ls /var/lib/locule/kernels/vmlinux-* 2>/dev/null | head -n 1)
 [ -n "$SMALL" ] || skip_all "no kernel was built (make test-kernel does)"
-PATIENCE=300
-rt() { timeout -k 5 400 "$RUNTIME" --root "$STATE" "${MANAGER[@]}" "$@"; }
 CLEANUPS+=("$RUNTIME vm kernel use auto")
 BOOT=${LOCULE_BOOT:-/usr/local/libexec/locule/boot}
 

@@ -1,13 +1,8 @@
 #!/bin/bash
 # The same bundle in both isolations, with the same results: exit codes, streams, signals, exec, terminals, limits,
 # pause, the end. Emulated in an emulation, a boot takes half a minute and more: few machines, many checks in each.
-. /locule/tests/vm/lib/common.sh
-is_locule || skip_all "virtual machines are locule's"
-[ -e /dev/kvm ] || skip_all "no KVM"
+. /locule/tests/vm/lib/vm.sh
 
-# Boots take longer than the other suites' calls.
-PATIENCE=300
-rt() { timeout -k 5 400 "$RUNTIME" --root "$STATE" "${MANAGER[@]}" "$@"; }
 # run_in ISOLATION ID BUNDLE: to its end
 run_in() {
     echo "$2" >>"$WORK/containers"
@@ -19,12 +14,13 @@ check "check says that virtual machines would work" sh -c \
 like "the kernel is an installed one" "$("$RUNTIME" vm kernel ls | grep '^\*')" '/boot/vmlinuz-.* yes'
 
 # --- one run: output, both streams, standard input, the exit code ---
-make_bundle "$WORK/once" sh -c 'read line; echo "out $line"; echo err >&2; id -u; hostname; exit 7'
-config "$WORK/once" '.hostname = "inner"'
+make_bundle "$WORK/once" sh -c 'read line; echo "out $line"; echo err >&2; id -u; hostname
+    dd if=/dev/zero of=/dev/null bs=100M count=1 2>/dev/null; echo "eater $?"; exit 7'
+config "$WORK/once" '.hostname = "inner" | .linux.resources.memory.limit = 67108864'
 for isolation in namespaces vm; do
     echo hello | run_in $isolation once-$isolation "$WORK/once" >"$WORK/out-$isolation" 2>"$WORK/err-$isolation"
     is "$isolation: the exit code" $? 7
-    is "$isolation: standard output" "$(cat "$WORK/out-$isolation")" $'out hello\n0\ninner'
+    is "$isolation: standard output" "$(cat "$WORK/out-$isolation")" $'out hello\n0\ninner\neater 137'
     is "$isolation: standard error" "$(cat "$WORK/err-$isolation")" err
     check "$isolation: nothing is left" gone once-$isolation
 done
@@ -81,6 +77,7 @@ is "exec: user, environment and directory" \
 jq '.process | .args = ["echo", "free"] | .apparmorProfile = "no-such-profile"' "$WORK/long/config.json" >"$WORK/process"
 is "exec: a profile of the host's is none inside" "$(rt exec --process "$WORK/process" long)" free
 refused "exec: a program that is not there" "no/such" rt exec long /no/such
+is "random bytes come from the host" "$(rt exec long cat /sys/class/misc/hw_random/rng_current)" virtio_rng.0
 like "the kernel inside is its own" "$(rt exec long cat /proc/cmdline)" 'root=locule'
 is "a bind mount is the host's" "$(rt exec long cat /data/note)" noted
 check "and can be written" rt exec long sh -c 'echo back >/data/new'
@@ -97,6 +94,23 @@ check "a detached exec has a process on the host" kill -0 "$(cat "$WORK/pid")"
 check "which stands in the container's cgroup" grep -q long "/proc/$(cat "$WORK/pid")/cgroup"
 kill "$(cat "$WORK/pid")"
 check "and passes its end on" eventually sh -c "! $RUNTIME --root $STATE ps long | grep -q 'sleep 1000'"
+# What is told from now on is news: its statistics come when it listens.
+listen() {
+    "$RUNTIME" --root "$STATE" events --interval 1s long >"$WORK/events" 2>&1 &
+    events=$!
+    eventually grep -q '"stats"' "$WORK/events"
+}
+CLEANUPS+=('kill "$events"')
+listen
+rt exec long dd if=/dev/zero of=/dev/null bs=100M count=1 >/dev/null 2>&1
+is "a process over the limit inside is killed" $? 137
+check "events tells it" eventually grep -qx '{"type":"oom","id":"long"}' "$WORK/events"
+is "once" "$(grep -c '"oom"' "$WORK/events")" 1
+kill "$events"
+is "the host's kernel has killed nothing" "$(in_cgroup long memory.events | field oom_kill)" 0
+is "statistics count it inside" \
+    "$(rt events --stats long | jq -c '[.data.memory.oomKills, .inside.memory.oomKills]')" '[null,1]'
+is "and so does stats" "$(rt stats --no-stream --format json long | jq '.[0].memory.oom_kills')" 1
 like "a terminal" "$(script -qec "$RUNTIME --root $STATE exec --tty long sh -c 'tty; stty size'" /dev/null </dev/null)" '/dev/(pts/|console)'
 check "pause" rt pause long
 is "it is paused" "$(status_of long)" paused
@@ -113,14 +127,22 @@ check "free inside shows it" eventually more
 is "and the limit inside" "$(rt exec long cat /sys/fs/cgroup/memory.max)" 536870912
 above "the host's has room for it" "$(in_cgroup long memory.max)" 536870912
 # Anonymous memory beyond what it was started with: a tmpfs takes it from the machine's own.
-check "it can be used" rt exec long sh -c 'head -c 209715200 /dev/zero >/tmp/much && rm /tmp/much'
+check "it can be used" rt exec long sh -c 'head -c 209715200 /dev/zero >/tmp/much'
+full=$(in_cgroup long memory.current)
+above "which costs the host as much" "$full" 209715200
+check "what is freed inside" rt exec long rm /tmp/much
+freed() { [ "$(in_cgroup long memory.current)" -lt $((full - 104857600)) ]; }
+check "is reported, and the host's again" eventually freed
 check "update takes it back" rt update --memory 60m long
 less() { [ "$(total)" -lt $((before + 100)) ]; }
 check "free inside shows that" eventually less
 above "and so does what the host counts" 314572800 "$(in_cgroup long memory.current)"
+listen
 check "a signal" rt kill long TERM
 check "ends it" eventually has_status long stopped
 check "after its own word" grep -q got "$WORK/long/output"
+wait "$events"
+is "and events with it" $? 0
 check "delete" rt delete long
 
 # --- the end of the monitor is the end of all ---

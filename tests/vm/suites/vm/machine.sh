@@ -1,14 +1,12 @@
 #!/bin/bash
 # A machine with a kernel of its own that runs one program. Ports, limits, logs and a restart are those of every machine;
 # `isolation` can be changed for the next start, there and back.
-. /locule/tests/vm/lib/common.sh
-is_locule || skip_all "virtual machines are locule's"
-[ -e /dev/kvm ] || skip_all "no KVM"
+. /locule/tests/vm/lib/vm.sh
 
 # Boots take longer than the other suites' calls.
 PATIENCE=400
 # Where machines are by default: one set of directories has the networks of a host.
-rt() { timeout -k 5 400 locule "$@"; }
+rt() { timeout -k 5 $LIMIT locule "$@"; }
 CLEANUPS+=("rt rm --force vm1" "rt image rm localhost/vm-busybox:1")
 status() { rt ls --format json | jq -r --arg name "$1" '.[] | select(.name == $name).status'; }
 # A kernel that was booted by the monitor says so.
@@ -36,6 +34,16 @@ is "the count of tasks inside" "$(rt exec vm1 -- cat /sys/fs/cgroup/pids.max)" 6
 check "less memory" rt set vm1 memory=80M pids=50
 is "holds inside at once" "$(rt exec vm1 -- cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/pids.max | xargs)" "$((80 << 20)) 50"
 check "and on the host" rt set vm1 cpus=0.5
+# Of the time that it wants to run it gets a half: its kernel counts the other one as stolen.
+times() { rt exec vm1 -- awk '$1 == "cpu" { print $2, $9 }' /proc/stat; }
+stolen() {
+    local user steal user_now steal_now
+    read -r user steal < <(times)
+    rt exec vm1 -- timeout 3 sh -c 'while :; do :; done'
+    read -r user_now steal_now < <(times)
+    [ $((4 * (steal_now - steal))) -gt $((user_now - user)) ]
+}
+check "whose kernel tells its own of stolen time" eventually stolen
 check "more memory than it was started with" rt set vm1 memory=400M
 above "which its kernel has" "$(rt exec vm1 -- awk '/^MemTotal/ { print $2 * 1024 }' /proc/meminfo)" $((300 << 20))
 check "and less again" rt set vm1 memory=80M
@@ -48,15 +56,26 @@ is "and answers" "$(rt exec vm1 -- echo again)" again
 rt exec vm1 -- sh -c 'echo kept >/root/kept'
 check "restart" rt restart vm1
 is "another kernel runs" "$(own_kernel vm1 && rt exec vm1 -- cat /root/kept)" kept
+# eats COUNT: a process over the limit is killed, and there are so many events of that then
+ooms() { rt events --no-stream --filter machine=vm1 --filter event=oom | grep -c 'vm1 oom$'; }
+ooms_are() { [ "$(ooms)" = "$1" ]; }
+eats() {
+    rt exec vm1 -- dd if=/dev/zero of=/dev/null bs=100M count=1 >/dev/null 2>&1
+    is "a process over the limit is killed" $? 137
+    check "and that is an event of the machine" eventually ooms_are "$1"
+}
+eats 1
 check "its port is published again" eventually answers 8091
 check "stop" rt stop vm1
-is "it ended by itself" "$(jq -c '[.stopped, .signal]' /run/locule/.machines/vm1/exit.json)" "[true,null]"
+is "it ended by itself, and had lacked memory" \
+    "$(jq -c '[.stopped, .signal, .oom]' /run/locule/.machines/vm1/exit.json)" "[true,null,true]"
 like "after its own word" "$(rt logs vm1)" asked
 check "namespaces instead" rt set vm1 isolation=namespaces
 check "start" rt start vm1
 refused "it has the host's kernel" "" own_kernel vm1
 is "with its files" "$(rt exec vm1 -- cat /root/kept)" kept
 check "and its port" eventually answers 8091
+eats 2
 check "back again" rt set vm1 isolation=vm
 refused "not before it starts anew" "" own_kernel vm1
 check "which it does" rt restart vm1

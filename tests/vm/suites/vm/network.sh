@@ -1,11 +1,7 @@
 #!/bin/bash
 # The interface that somebody put into the network namespace is the machine's, with its addresses and routes; also one
 # that came after `create`.
-. /locule/tests/vm/lib/common.sh
-is_locule || skip_all "virtual machines are locule's"
-[ -e /dev/kvm ] || skip_all "no KVM"
-PATIENCE=300
-rt() { timeout -k 5 400 "$RUNTIME" --root "$STATE" "${MANAGER[@]}" "$@"; }
+. /locule/tests/vm/lib/vm.sh
 
 CLEANUPS+=("ip netns del vmnet" "ip link del vmnet0")
 ip netns add vmnet

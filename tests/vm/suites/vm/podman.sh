@@ -1,13 +1,10 @@
 #!/bin/bash
 # Podman with `locule-vm` as its runtime: a network of its own with a published port, ids of its own.
-. /locule/tests/vm/lib/common.sh
-is_locule || skip_all "virtual machines are locule's"
-[ -e /dev/kvm ] || skip_all "no KVM"
+. /locule/tests/vm/lib/vm.sh
 RUNTIME=/usr/local/bin/locule-vm
 KIND=locule-vm
 ln -sf locule $RUNTIME
 . /locule/tests/vm/lib/podman.sh
-PATIENCE=300
 
 podman_image localhost/busybox >/dev/null
 for file in /etc/subuid /etc/subgid; do

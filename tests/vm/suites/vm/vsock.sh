@@ -1,11 +1,7 @@
 #!/bin/bash
 # A socket between the machine and the host without a network: each side connects to the other, ends its half, and
 # every byte arrives; only where the annotation asks for it.
-. /locule/tests/vm/lib/common.sh
-is_locule || skip_all "virtual machines are locule's"
-[ -e /dev/kvm ] || skip_all "no KVM"
-PATIENCE=300
-rt() { timeout -k 5 400 "$RUNTIME" --root "$STATE" "${MANAGER[@]}" "$@"; }
+. /locule/tests/vm/lib/vm.sh
 
 # make ID COMMAND: a machine with a socket, this machine's programs, and /data; it is created
 make() {
