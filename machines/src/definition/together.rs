@@ -4,7 +4,7 @@
 
 use super::forms::{PERIOD, quota};
 use super::tree::Entry;
-use super::{Definition, DiskKind, Isolation, Ready};
+use super::{Definition, DiskKind, Ready};
 use crate::Result;
 
 /// Refuses what does not go together; `whole` says where it was written.
@@ -54,12 +54,6 @@ pub fn check(definition: &Definition, whole: &Entry) -> Result<()> {
     }
     if definition.boot.ready == Ready::Healthy && definition.health.is_none() {
         return refuse("boot.ready", "healthy needs a health.command".into());
-    }
-    if definition.boot.ready == Ready::Notify && definition.isolation == Isolation::Vm {
-        return refuse(
-            "boot.ready",
-            "a virtual machine cannot reach the host's notify socket: use started or healthy".into(),
-        );
     }
     let host_network = |interface: &super::Interface| interface.network.as_deref() == Some("host");
     for (name, interface) in definition.networks.iter().flatten() {
@@ -133,7 +127,6 @@ mod tests {
             ("[disk]\nkind = \"disk\"\ninodes = 5\n", "m:3:10: disk.inodes"),
             ("[health]\ninterval = \"1s\"\n", "m:1:2: health"),
             ("[boot]\nready = \"healthy\"\n", "m:2:9: boot.ready"),
-            ("isolation = \"vm\"\n[boot]\nready = \"notify\"\n", "m:3:9: boot.ready: a virtual machine"),
             ("[network.a]\nnetwork = \"host\"\nports = [\"1:1\"]\n", "network.a"),
             ("[network.a]\nup = \"1mbit\"\nup-rate = \"2mbit\"\n", "m:3:11: network.a.up-rate"),
             ("[[mount]]\nsource = \"/a\"\n", "number 1 has no target"),

@@ -27,8 +27,9 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use locule_channel::document::{Create, GuestHello, HostHello, Interface, Running};
-use locule_channel::{Ending, Frame, INIT, Link, Scope, Side, VERSION, Violation};
+use locule_channel::{Ending, Frame, INIT, Link, MOST_NOTIFICATIONS, Scope, Side, VERSION, Violation};
 use locule_runtime::error::{Context, Error, Kind, Result};
+use locule_runtime::isolation::notify::Way;
 use locule_runtime::spec::Resources;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::SigSet;
@@ -73,6 +74,7 @@ enum Source {
     Listener,
     Caller(u32),
     Process(u32),
+    Notifications,
     Asked,
 }
 
@@ -103,6 +105,7 @@ pub struct Session {
     signals: SignalFd,
     control: Option<OwnedFd>,
     limits: Option<Limits>,
+    notify: Option<Way>,
     machine: Option<OwnedFd>,
     machine_ended: bool,
     processes: BTreeMap<u32, Process>,
@@ -134,6 +137,7 @@ impl Session {
             signals,
             control,
             limits: None,
+            notify: None,
             machine,
             machine_ended: false,
             processes: BTreeMap::from([(INIT, Process::new(INIT, stdio, terminal))]),
@@ -150,6 +154,11 @@ impl Session {
     /// Has `act` called with the limits of the workload before an update of them is passed on to the guest.
     pub fn on_limits(&mut self, act: impl Fn(&Resources) -> Result<()> + 'static) {
         self.limits = Some(Limits(Box::new(act)));
+    }
+
+    /// Has what the container says by sd_notify(3) sent that way; to be called before [`Session::create`].
+    pub fn pass_notifications(&mut self, way: Way) {
+        self.notify = Some(way);
     }
 
     /// Waits for the guest's first word and answers it.
@@ -169,7 +178,8 @@ impl Session {
     /// Has the container made; it then waits for [`Session::start`].
     pub fn create(&mut self, id: &str, config: Value) -> Result<Running> {
         self.own.push(INIT);
-        self.send(&Frame::Create(Create { id: id.to_owned(), config }))?;
+        let notify = self.notify.is_some();
+        self.send(&Frame::Create(Create { id: id.to_owned(), config, notify }))?;
         self.tell_size(INIT);
         self.made()
     }
@@ -323,6 +333,7 @@ impl Session {
         let served = self.serve(&ready, &mut buffer);
         self.buffer = buffer;
         served?;
+        self.notify();
         self.tell_ends();
         self.link.flush();
         Ok(ready.contains(&Source::Asked))
@@ -351,6 +362,9 @@ impl Session {
             }
             for (key, caller) in &self.callers {
                 add(Source::Caller(*key), caller.as_fd(), PollFlags::POLLIN);
+            }
+            if let Some(fd) = self.notify.as_ref().and_then(Way::awaited) {
+                add(Source::Notifications, fd, PollFlags::POLLOUT);
             }
         }
         for (id, process) in &self.processes {
@@ -396,7 +410,8 @@ impl Session {
                         process.pump(&mut self.link, buffer);
                     }
                 }
-                Source::Asked => {}
+                // Every turn looks after these.
+                Source::Notifications | Source::Asked => {}
             }
         }
         Ok(())
@@ -419,6 +434,14 @@ impl Session {
                     let _ = self.link.send(&Frame::Signal { session: INIT, scope: Scope::Process, signal });
                 }
             }
+        }
+    }
+
+    /// Passes notifications on; a guest that does not hear that is not served any further.
+    fn notify(&mut self) {
+        let Some(way) = self.notify.as_mut().filter(|_| !self.link.is_full()) else { return };
+        for _ in 0..way.push() {
+            let _ = self.link.send(&Frame::Notified);
         }
     }
 
@@ -494,6 +517,11 @@ impl Session {
                 }
             }
             Frame::OutOfMemory { kills } => self.kills = kills,
+            Frame::Notify { message } => match &mut self.notify {
+                Some(way) if way.held() < MOST_NOTIFICATIONS => way.take(&message),
+                Some(_) => return Err(breach(Violation::new("more notifications than may be under way"))),
+                None => return Err(breach(Violation::new("a notification that nobody asked for"))),
+            },
             Frame::Refused { reason } => {
                 return Err(Error::new(Kind::System, format!("the guest refuses to go on: {reason}")));
             }

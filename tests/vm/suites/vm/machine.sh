@@ -9,7 +9,8 @@ is_locule || skip_all "virtual machines are locule's"
 PATIENCE=400
 # Where machines are by default: one set of directories has the networks of a host.
 rt() { timeout -k 5 400 locule "$@"; }
-CLEANUPS+=("rt rm --force vm1" "rt image rm localhost/vm-busybox:1")
+CLEANUPS+=("rt rm --force vm1" "rt image rm localhost/vm-busybox:1" "/locule/tools/units --remove /usr/local"
+    "rm -rf /usr/local/lib/systemd/system-generators")
 status() { rt ls --format json | jq -r --arg name "$1" '.[] | select(.name == $name).status'; }
 # A kernel that was booted by the monitor says so.
 kernel() { rt exec "$1" -- cat /proc/cmdline; }
@@ -22,8 +23,11 @@ chroot "$WORK/tree" /bin/busybox --install -s /bin
 echo 'root:x:0:0:root:/root:/bin/sh' >"$WORK/tree/etc/passwd"
 check "an image" rt image import "$WORK/tree" localhost/vm-busybox:1
 check "a machine with a kernel of its own" rt launch --isolation vm --memory 96M --pids 60 -p 8091:80 \
-    localhost/vm-busybox:1 vm1 -- sh -c 'trap "echo asked; exit 0" TERM; echo served >/tmp/index.html
-    httpd -p 80 -h /tmp; echo up as $(id -u); while :; do sleep 1; done'
+    localhost/vm-busybox:1 vm1 -- sh -c "$SAY"'trap "echo asked; exit 0" TERM; echo served >/tmp/index.html
+    httpd -p 80 -h /tmp; echo up as $(id -u)
+    until [ -e /root/go ]; do sleep 1; done
+    say "READY=1\nMAINPID=1\nNOTIFYACCESS=none"; say STATUS=serving
+    while :; do sleep 1; done'
 is "ls says what separates it" "$(rt ls --format json | jq -r '.[] | select(.name == "vm1") | .isolation + " " + .status')" "vm running"
 like "its kernel is its own" "$(kernel vm1)" 'root=locule'
 check "its log comes" eventually sh -c 'locule logs vm1 | grep -q "up as 0"'
@@ -46,12 +50,26 @@ check "it is paused" rt pause vm1
 check "and resumed" rt resume vm1
 is "and answers" "$(rt exec vm1 -- echo again)" again
 rt exec vm1 -- sh -c 'echo kept >/root/kept'
-check "restart" rt restart vm1
-is "another kernel runs" "$(own_kernel vm1 && rt exec vm1 -- cat /root/kept)" kept
+check "stop" rt stop vm1
+check "it shall be ready when it says so" rt set vm1 boot.ready=notify
+check "under systemd" /locule/tools/units /usr/local
+check "its unit starts it" systemctl start --no-block locule@vm1
+unit() { systemctl show --value --property "$1" locule@vm1; }
+unit_is() { [ "$(unit "$1")" = "$2" ]; }
+keeper() { jq -r "$1" /run/locule/.machines/vm1/keeper.json; }
+check "another kernel runs" eventually own_kernel vm1
+is "with its files" "$(rt exec vm1 -- cat /root/kept)" kept
+is "which has not said that it is ready" "$(unit ActiveState) $(keeper .ready)" "activating false"
+check "what it waits for" rt exec vm1 -- touch /root/go
+check "then its unit is active" eventually unit_is ActiveState active
+check "and says what it said" eventually unit_is StatusText serving
+is "but for what is not its to say" "$(unit MainPID) $(unit NotifyAccess)" "$(keeper .keeper.pid) main"
+is "start --wait has nothing to wait for" "$(rt start --wait vm1 >/dev/null 2>&1; keeper .ready)" true
 check "its port is published again" eventually answers 8091
 check "stop" rt stop vm1
 is "it ended by itself" "$(jq -c '[.stopped, .signal]' /run/locule/.machines/vm1/exit.json)" "[true,null]"
 like "after its own word" "$(rt logs vm1)" asked
+check "without systemd again" /locule/tools/units --remove /usr/local
 check "namespaces instead" rt set vm1 isolation=namespaces
 check "start" rt start vm1
 refused "it has the host's kernel" "" own_kernel vm1
