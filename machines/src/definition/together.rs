@@ -4,7 +4,7 @@
 
 use super::forms::{PERIOD, quota};
 use super::tree::Entry;
-use super::{Definition, DiskKind, Ready};
+use super::{Definition, DiskKind, Isolation, Ready};
 use crate::Result;
 
 /// Refuses what does not go together; `whole` says where it was written.
@@ -54,6 +54,9 @@ pub fn check(definition: &Definition, whole: &Entry) -> Result<()> {
     }
     if definition.boot.ready == Ready::Healthy && definition.health.is_none() {
         return refuse("boot.ready", "healthy needs a health.command".into());
+    }
+    if definition.vsock && definition.isolation != Isolation::Vm {
+        return refuse("vsock", "only a machine with isolation = \"vm\" has a socket to the host".into());
     }
     let host_network = |interface: &super::Interface| interface.network.as_deref() == Some("host");
     for (name, interface) in definition.networks.iter().flatten() {
@@ -127,6 +130,7 @@ mod tests {
             ("[disk]\nkind = \"disk\"\ninodes = 5\n", "m:3:10: disk.inodes"),
             ("[health]\ninterval = \"1s\"\n", "m:1:2: health"),
             ("[boot]\nready = \"healthy\"\n", "m:2:9: boot.ready"),
+            ("image = \"host\"\nvsock = true\n", "m:2:9: vsock: only a machine with isolation = \"vm\""),
             ("[network.a]\nnetwork = \"host\"\nports = [\"1:1\"]\n", "network.a"),
             ("[network.a]\nup = \"1mbit\"\nup-rate = \"2mbit\"\n", "m:3:11: network.a.up-rate"),
             ("[[mount]]\nsource = \"/a\"\n", "number 1 has no target"),
@@ -139,5 +143,7 @@ mod tests {
         }
         let good = "image = \"host\"\n[cpu]\nlimit = 0.5\nburst = \"50ms\"\n[boot]\nready = \"healthy\"\n[health]\ncommand = [\"/bin/true\"]\n";
         assert!(Definition::parse(good, Path::new("m")).is_ok());
+        let vsock = Definition::parse("isolation = \"vm\"\nvsock = true\n", Path::new("m")).unwrap();
+        assert!(vsock.vsock && Definition::parse("vsock = false\n", Path::new("m")).is_ok());
     }
 }

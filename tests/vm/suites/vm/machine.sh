@@ -50,6 +50,9 @@ check "it is paused" rt pause vm1
 check "and resumed" rt resume vm1
 is "and answers" "$(rt exec vm1 -- echo again)" again
 rt exec vm1 -- sh -c 'echo kept >/root/kept'
+# busybox has no such client; the host's socat serves.
+SOCAT=(socat -t 200 - VSOCK-CONNECT:2:52)
+check "programs of the host's" rt set vm1 mount+=/usr/bin/socat:/bin/socat:ro mount+=/usr/lib:/lib:ro mount+=/usr/lib64:/lib64:ro
 check "stop" rt stop vm1
 check "it shall be ready when it says so" rt set vm1 boot.ready=notify
 check "under systemd" /locule/tools/units /usr/local
@@ -57,7 +60,8 @@ check "its unit starts it" systemctl start --no-block locule@vm1
 unit() { systemctl show --value --property "$1" locule@vm1; }
 unit_is() { [ "$(unit "$1")" = "$2" ]; }
 keeper() { jq -r "$1" /run/locule/.machines/vm1/keeper.json; }
-check "another kernel runs" eventually own_kernel vm1
+check "another kernel" eventually unit_is StatusText "started, not ready yet"
+check "runs" own_kernel vm1
 is "with its files" "$(rt exec vm1 -- cat /root/kept)" kept
 is "which has not said that it is ready" "$(unit ActiveState) $(keeper .ready)" "activating false"
 check "what it waits for" rt exec vm1 -- touch /root/go
@@ -75,10 +79,19 @@ check "start" rt start vm1
 refused "it has the host's kernel" "" own_kernel vm1
 is "with its files" "$(rt exec vm1 -- cat /root/kept)" kept
 check "and its port" eventually answers 8091
-check "back again" rt set vm1 isolation=vm
+refused "it has no socket to the host" "permission denied|not permitted" rt exec vm1 -- "${SOCAT[@]}"
+refused "nor can it have one" 'only a machine with isolation = "vm"' rt set vm1 vsock=on
+check "back again, and with such a socket" rt set vm1 isolation=vm vsock=on
 refused "not before it starts anew" "" own_kernel vm1
 check "which it does" rt restart vm1
 check "as a virtual machine" own_kernel vm1
+sockets=$(rt show --format json vm1 | jq -r .sockets)
+is "show says where the sockets are" "$sockets" /run/locule/vm1/vsock
+like "in its table, too" "$(rt show vm1)" "vsock +true .*sockets in $sockets"
+socat "UNIX-LISTEN:$sockets/sock_52,fork,mode=666" EXEC:cat &
+CLEANUPS+=("kill $!")
+check "the host listens" eventually test -S "$sockets/sock_52"
+is "and is heard, by the machine's filter" "$(echo word | rt exec vm1 -- "${SOCAT[@]}")" word
 kill -KILL "$(jq -r .keeper.pid /run/locule/.machines/vm1/keeper.json)"
 check "the death of its keeper is not its own" rt start vm1
 is "which runs on" "$(own_kernel vm1 && status vm1)" running
