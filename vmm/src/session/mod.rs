@@ -114,6 +114,8 @@ pub struct Session {
     /// Requests of the session's own, whose answers nobody else gets.
     own: Vec<u32>,
     guest: Option<GuestHello>,
+    /// The container is there: what signals and later calls want before that waits.
+    made: bool,
     kills: u64,
     next: u32,
     buffer: Vec<u8>,
@@ -145,6 +147,7 @@ impl Session {
             words: BTreeMap::new(),
             own: Vec::new(),
             guest: None,
+            made: false,
             kills: 0,
             next: INIT,
             buffer: vec![0; 64 * 1024],
@@ -181,7 +184,9 @@ impl Session {
         let notify = self.notify.is_some();
         self.send(&Frame::Create(Create { id: id.to_owned(), config, notify }))?;
         self.tell_size(INIT);
-        self.made()
+        let made = self.made()?;
+        self.made = true;
+        Ok(made)
     }
 
     /// Has the container's own process executed.
@@ -352,12 +357,14 @@ impl Session {
             events.set(PollFlags::POLLOUT, self.link.has_output());
             add(Source::Link, self.link.as_fd(), events);
         }
-        add(Source::Signals, self.signals.as_fd(), PollFlags::POLLIN);
+        if self.made {
+            add(Source::Signals, self.signals.as_fd(), PollFlags::POLLIN);
+        }
         if let Some(machine) = self.machine.as_ref().filter(|_| !self.machine_ended) {
             add(Source::Machine, machine.as_fd(), PollFlags::POLLIN);
         }
         if !full {
-            if let Some(control) = &self.control {
+            if let Some(control) = self.control.as_ref().filter(|_| self.made) {
                 add(Source::Listener, control.as_fd(), PollFlags::POLLIN);
             }
             for (key, caller) in &self.callers {
