@@ -1176,7 +1176,7 @@ _locule() {
             return 0
             ;;
         locule__subcmd__launch)
-            opts="-d -a -i -t -l -e -u -w -m -v -p -h --pull --detach --attach --interactive --tty --rm --no-start --name --profile --description --hostname --label --env --env-file --entrypoint --user --workdir --stop-signal --stop-timeout --memory --memory-reservation --swap --cpus --cpuset-cpus --cpu-weight --pids --disk --storage --read-only --volume --tmpfs --device --network --ip --mac --publish --dns --dns-search --restart --boot --isolation --privileged --nesting --cap-add --cap-drop --ulimit --sysctl --health-cmd --health-interval --health-timeout --health-retries --health-start-period --help"
+            opts="-d -a -i -t -l -e -u -w -m -v -p -h --pull --detach --attach --interactive --tty --rm --no-start --name --profile --description --hostname --label --env --env-file --entrypoint --user --workdir --stop-signal --stop-timeout --memory --memory-reservation --swap --cpus --cpuset-cpus --cpu-weight --pids --disk --storage --read-only --volume --tmpfs --device --network --ip --mac --publish --dns --dns-search --restart --boot --isolation --vsock --privileged --nesting --cap-add --cap-drop --ulimit --sysctl --health-cmd --health-interval --health-timeout --health-retries --health-start-period --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2094,7 +2094,7 @@ _locule() {
             return 0
             ;;
         locule__subcmd__set)
-            opts="-h --runtime --format --help include= image= description= hostname= isolation= disabled= protected= privileged= nesting= visible= init.command= init.user= init.workdir= init.terminal= init.stop-signal= init.stop-timeout= memory= ram= memory.limit= memory.high= memory.guarantee= swap= memory.swap= memory.oom-group= cpus= cpu.limit= cpu.weight= cpu.burst= cpu.count= cpu.set= cpu.nodes= io.weight= io.bps= io.iops= pids= pids.limit= pids.ptys= cgroup.max= disk.kind= disk= disk.size= disk.inodes= disk.read-only= dns= dns.servers= dns.search= capabilities.add= capabilities.drop= boot= boot.start= boot.order= boot.after= boot.requires= boot.ready= restart= restart.policy= restart.max= restart.delay= health.command= health.interval= health.timeout= health.retries= health.start-period= health.restart= log.driver= log.size= log.files="
+            opts="-h --runtime --format --help include= image= description= hostname= isolation= vsock= disabled= protected= privileged= nesting= visible= init.command= init.user= init.workdir= init.terminal= init.stop-signal= init.stop-timeout= memory= ram= memory.limit= memory.high= memory.guarantee= swap= memory.swap= memory.oom-group= cpus= cpu.limit= cpu.weight= cpu.burst= cpu.count= cpu.set= cpu.nodes= io.weight= io.bps= io.iops= pids= pids.limit= pids.ptys= cgroup.max= disk.kind= disk= disk.size= disk.inodes= disk.read-only= dns= dns.servers= dns.search= capabilities.add= capabilities.drop= boot= boot.start= boot.order= boot.after= boot.requires= boot.ready= restart= restart.policy= restart.max= restart.delay= health.command= health.interval= health.timeout= health.retries= health.start-period= health.restart= log.driver= log.size= log.files="
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -272,6 +272,7 @@ complete -c locule -n "__fish_locule_using_subcommand launch" -l rm -d 'Stay in 
 complete -c locule -n "__fish_locule_using_subcommand launch" -l no-start -d 'Make it and do not start it'
 complete -c locule -n "__fish_locule_using_subcommand launch" -l read-only -d 'It cannot write to its root file system'
 complete -c locule -n "__fish_locule_using_subcommand launch" -l boot -d 'Start it with the host'
+complete -c locule -n "__fish_locule_using_subcommand launch" -l vsock -d 'A socket to the host without a network, with --isolation vm'
 complete -c locule -n "__fish_locule_using_subcommand launch" -l privileged -d 'Without a user namespace and without filters: root inside is root outside'
 complete -c locule -n "__fish_locule_using_subcommand launch" -l nesting -d 'Containers can be made inside'
 complete -c locule -n "__fish_locule_using_subcommand launch" -s h -l help -d 'Print help'

@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::frame::{Ending, Frame, Scope, Stream, Violation};
-use crate::{INIT, LARGEST_DATA, LARGEST_DOCUMENT};
+use crate::{INIT, LARGEST_DATA, LARGEST_DOCUMENT, LARGEST_NOTIFICATION};
 
 const HEADER: usize = 12;
 
@@ -30,6 +30,7 @@ mod kind {
     pub const SET_TIME: u8 = 0x0a;
     pub const UPDATE: u8 = 0x0b;
     pub const SHUTDOWN: u8 = 0x0c;
+    pub const NOTIFIED: u8 = 0x0d;
     pub const DATA: u8 = 0x40;
     pub const EOF: u8 = 0x41;
     pub const CREDIT: u8 = 0x42;
@@ -43,6 +44,7 @@ mod kind {
     pub const EXITED: u8 = 0x86;
     pub const FLUSHED: u8 = 0x87;
     pub const OUT_OF_MEMORY: u8 = 0x88;
+    pub const NOTIFY: u8 = 0x89;
 }
 
 /// How the payload of a kind may be long, whether it has a stream and an id, and who sends it.
@@ -61,11 +63,12 @@ fn form(kind: u8) -> Option<Form> {
             (1, LARGEST_DOCUMENT)
         }
         REFUSED => (0, LARGEST_DOCUMENT),
-        START | STATS | PS | SHUTDOWN | EOF | CLOSE | FLUSHED => (0, 0),
+        START | STATS | PS | SHUTDOWN | NOTIFIED | EOF | CLOSE | FLUSHED => (0, 0),
         RESIZE | CREDIT => (4, 4),
         SIGNAL | OUT_OF_MEMORY => (8, 8),
         SET_TIME | EXITED => (12, 12),
         DATA => (1, LARGEST_DATA),
+        NOTIFY => (1, LARGEST_NOTIFICATION),
         _ => return None,
     };
     let from = match kind {
@@ -146,6 +149,7 @@ impl Frame {
             }
             Frame::Update { request, resources } => put_document(out, UPDATE, *request, resources),
             Frame::Shutdown => put(out, SHUTDOWN, 0, 0, &[]),
+            Frame::Notified => put(out, NOTIFIED, 0, 0, &[]),
             Frame::Data { session, stream, bytes } => encode_data(out, *session, *stream, bytes),
             Frame::Eof { session, stream } => put(out, EOF, stream.number(), *session, &[]),
             Frame::Credit { session, stream, bytes } => {
@@ -167,6 +171,7 @@ impl Frame {
             }
             Frame::Flushed { session } => put(out, FLUSHED, 0, *session, &[]),
             Frame::OutOfMemory { kills } => put(out, OUT_OF_MEMORY, 0, 0, &kills.to_le_bytes()),
+            Frame::Notify { message } => put(out, NOTIFY, 0, 0, message),
         }
     }
 }
@@ -271,6 +276,7 @@ fn decode(kind: u8, stream: Stream, id: u32, payload: &[u8]) -> Result<Frame, Vi
         }
         UPDATE => Frame::Update { request: id, resources: document(kind, payload)? },
         SHUTDOWN => Frame::Shutdown,
+        NOTIFIED => Frame::Notified,
         DATA => Frame::Data { session: id, stream, bytes: payload.to_vec() },
         EOF => Frame::Eof { session: id, stream },
         CREDIT => Frame::Credit { session: id, stream, bytes: u32_at(payload, 0)? },
@@ -297,6 +303,7 @@ fn decode(kind: u8, stream: Stream, id: u32, payload: &[u8]) -> Result<Frame, Vi
         }
         FLUSHED => Frame::Flushed { session: id },
         OUT_OF_MEMORY => Frame::OutOfMemory { kills: u64_at(payload, 0)? },
+        NOTIFY => Frame::Notify { message: payload.to_vec() },
         _ => return Err(Violation::new(format!("a frame of the unknown kind {kind:#04x}"))),
     })
 }

@@ -58,6 +58,10 @@ pub struct Create {
     pub id: String,
     /// The runtime specification's `config.json`, with the guest's paths in it.
     pub config: Value,
+    /// Whether what it says by sd_notify(3) is wanted: the guest then listens on `notify.sock` in `/run/locule/notify`,
+    /// a directory that `config` mounts.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub notify: bool,
 }
 
 /// One more process.

@@ -84,6 +84,7 @@ pub enum Frame {
     SetTime { seconds: u64, nanoseconds: u32 },
     Update { request: u32, resources: Value },
     Shutdown,
+    Notified,
     Data { session: u32, stream: Stream, bytes: Vec<u8> },
     Eof { session: u32, stream: Stream },
     Credit { session: u32, stream: Stream, bytes: u32 },
@@ -97,6 +98,7 @@ pub enum Frame {
     Exited { session: u32, ending: Ending, out_of_memory: bool },
     Flushed { session: u32 },
     OutOfMemory { kills: u64 },
+    Notify { message: Vec<u8> },
 }
 
 impl Frame {

@@ -36,6 +36,7 @@
 //! | 0x0a | SetTime | host | 0 | u64 seconds, u32 nanoseconds since 1970 UTC; no answer |
 //! | 0x0b | Update | host | request | doc: `linux.resources` of the runtime specification; answered by Done or Failed |
 //! | 0x0c | Shutdown | host | 0 | none; the guest ends what runs, writes back, and powers off |
+//! | 0x0d | Notified | host | 0 | none; one more Notify is done with |
 //! | 0x40 | Data | both | session | `part`, 1 to [`LARGEST_DATA`] bytes |
 //! | 0x41 | Eof | both | session | `part`; nothing follows on that stream |
 //! | 0x42 | Credit | both | session | `part`, u32: so many more bytes may be sent to me |
@@ -49,6 +50,7 @@
 //! | 0x86 | Exited | guest | session | u32 how (0 exit code, 1 signal), u32 value, u32 out of memory (0 or 1) |
 //! | 0x87 | Flushed | guest | session | none; what the process had written when it ended has been sent |
 //! | 0x88 | OutOfMemory | guest | 0 | u64: how often the kernel has killed in the container so far |
+//! | 0x89 | Notify | guest | 0 | 1 to [`LARGEST_NOTIFICATION`] bytes: what the container said by sd_notify(3), as it said it |
 //!
 //! # The order
 //! The guest speaks first, as only it knows when it is up; the host answers with its own Hello. Both
@@ -76,7 +78,8 @@
 //! passes the bytes on, and never beyond [`WINDOW`]. So a receiver holds at most [`WINDOW`] bytes of a
 //! stream, and one that is slow stalls no other. A receiver whose own reader is gone says Close, and the sender
 //! answers with Eof; of a terminal that is its hang-up. What was sent for a session that the other side has
-//! ended meanwhile is dropped. The *host always reads*; the guest may stop reading while it
+//! ended meanwhile is dropped. At most [`MOST_NOTIFICATIONS`] Notify frames are under way at once: each is until the
+//! host's Notified, which it sends when the message was taken from it or nobody wants it. The *host always reads*; the guest may stop reading while it
 //! cannot write, so that the answers which it owes are bounded.
 
 mod codec;
@@ -91,7 +94,7 @@ pub use frame::{Ending, Frame, Scope, Stream, Violation};
 pub use link::Link;
 
 /// Version of the wire format; a peer of another version is refused.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Name of the virtio console's port.
 pub const PORT: &str = "org.locule.channel";
@@ -107,6 +110,12 @@ pub const LARGEST_DOCUMENT: usize = 4 << 20;
 
 /// Credit of a stream when its session begins, and the most that it ever has, in bytes.
 pub const WINDOW: u32 = 128 * 1024;
+
+/// Most bytes in a message of sd_notify(3); systemd's own limit (`NOTIFY_BUFFER_MAX`).
+pub const LARGEST_NOTIFICATION: usize = 4096;
+
+/// Most Notify frames that the host has not answered yet.
+pub const MOST_NOTIFICATIONS: usize = 64;
 
 /// Most sessions at once, the container's own process among them.
 pub const MOST_SESSIONS: usize = 1024;

@@ -1,4 +1,5 @@
-//! sd_notify messages from inside a container: what reaches the service manager is what may.
+//! sd_notify messages from inside a container, or from a guest that was taken over: what reaches the service manager is
+//! what may, and the same by both ways.
 //!
 //! The module is compiled in as it stands, between two real sockets.
 #![no_main]
@@ -6,9 +7,11 @@
 use std::fs;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
-use std::sync::LazyLock;
+use std::sync::{LazyLock, Mutex};
 
 use libfuzzer_sys::fuzz_target;
+use locule_channel::LARGEST_NOTIFICATION;
+use locule_runtime::isolation::notify::Way;
 use locule_runtime::state::{Entry, Store};
 // What the module calls `crate`.
 use locule_runtime::{error, plan, state, sys};
@@ -29,13 +32,14 @@ const ALLOWED: [&[u8]; 9] = [
     b"EXTEND_TIMEOUT_USEC=",
 ];
 
-struct Way {
+struct Ends {
     container: UnixDatagram,
+    monitor: Mutex<Way>,
     between: notify::Notify,
     manager: UnixDatagram,
 }
 
-static WAY: LazyLock<Way> = LazyLock::new(|| {
+static ENDS: LazyLock<Ends> = LazyLock::new(|| {
     let root = PathBuf::from(format!("/dev/shm/locule-fuzz-{}", std::process::id()));
     let store = Store::create_root(&root, false).expect("a state root on a tmpfs");
     let (entry, _): (Entry, _) = store.claim("fuzzed").expect("an entry in it");
@@ -47,16 +51,23 @@ static WAY: LazyLock<Way> = LazyLock::new(|| {
     let between = notify::Notify::listen(&entry).expect("listening").expect("a manager is named");
     let container = UnixDatagram::unbound().expect("the container's socket");
     container.connect(root.join("fuzzed/notify/notify.sock")).expect("reaching the runtime");
-    Way { container, between, manager }
+    let directory = fs::File::open(root.join("fuzzed/notify")).expect("the directory of the socket");
+    let monitor = Mutex::new(Way::new(directory.into()).expect("the monitor's way"));
+    Ends { container, monitor, between, manager }
 });
 
 fuzz_target!(|message: &[u8]| {
-    let way = &*WAY;
-    way.container.send(message).expect("a message");
-    way.between.pump().expect("passing it on");
-    let mut bytes = [0; 8192];
-    let Ok(length) = way.manager.recv(&mut bytes) else { return };
-    let passed = &bytes[..length];
+    let ends = &*ENDS;
+    ends.container.send(message).expect("a message");
+    let passed = heard(ends);
+    if message.len() <= LARGEST_NOTIFICATION {
+        let mut monitor = ends.monitor.lock().expect("one thread");
+        monitor.take(message);
+        assert_eq!((monitor.push(), monitor.held()), (1, 0));
+        assert_eq!(heard(ends), passed, "by way of a machine");
+    }
+    let Some(passed) = passed else { return };
+    let length = passed.len();
     assert!(length > 0 && message.len() <= 4096);
     for line in passed.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
         assert!(ALLOWED.iter().any(|word| line.starts_with(word)), "{}", line.escape_ascii());
@@ -67,5 +78,13 @@ fuzz_target!(|message: &[u8]| {
             line.escape_ascii()
         );
     }
-    assert!(way.manager.recv(&mut bytes).is_err(), "one message became two");
 });
+
+/// What the manager is told of one message.
+fn heard(ends: &Ends) -> Option<Vec<u8>> {
+    ends.between.pump().expect("passing it on");
+    let mut bytes = [0; 8192];
+    let told = ends.manager.recv(&mut bytes).ok().map(|length| bytes[..length].to_vec());
+    assert!(ends.manager.recv(&mut bytes).is_err(), "one message became two");
+    told
+}

@@ -5,7 +5,8 @@
 //!
 //! TREE is laid out as a machine's: `init`, `root/`, `mounts/`; and `config.json` beside them. CGROUP is an empty
 //! cgroup for the guest; CONTROL the path of the control socket to be made. `LOCULE_NETWORK` is a document of an
-//! interface to set up, and `LOCULE_LINK` a command that makes it in the guest's network namespace.
+//! interface to set up, and `LOCULE_LINK` a command that makes it in the guest's network namespace. `LOCULE_NOTIFY` is a
+//! directory where somebody listens to the container's notifications.
 //! Ends as the workload does; what fails is told on standard error.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -15,6 +16,7 @@ use std::process::{Child, Command, Stdio, exit};
 use locule_channel::Ending;
 use locule_channel::document::HostHello;
 use locule_runtime::error::{Context, Error, Result};
+use locule_runtime::isolation::notify::Way;
 use locule_runtime::sys::process::{block_signals, dup_to, inheritable};
 use locule_runtime::sys::socket;
 use locule_vmm::session::{Session, Status};
@@ -75,6 +77,10 @@ fn run(tree: &Path, cgroup: &str, control: &Path) -> Result<Status> {
         .doing(|| "making the channel")?;
     let mut guest = spawn(tree, cgroup, theirs)?;
     let mut session = Session::new(ours, stdio, terminal, Some(listener), None)?;
+    if let Some(directory) = std::env::var_os("LOCULE_NOTIFY") {
+        let directory = std::fs::File::open(directory).doing(|| "opening LOCULE_NOTIFY")?;
+        session.pass_notifications(Way::new(directory.into())?);
+    }
     let outcome = serve(&mut session, config);
     let _ = session.shut_down();
     let _ = guest.wait();

@@ -168,8 +168,7 @@ impl Container {
             }
         }
         let doing = || format!("starting container {id:?}");
-        // A machine has no way to the manager's socket.
-        let notify = match if self.is_vm() { None } else { Notify::listen(&self.entry)? } {
+        let notify = match Notify::listen(&self.entry)? {
             Some(notify) => Some((notify, now.init()?)),
             None => None,
         };

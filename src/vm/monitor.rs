@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 use locule_channel::Ending as Exit;
 use locule_channel::document::{HostHello, Time};
 use locule_runtime::error::{Context, Result};
+use locule_runtime::isolation::notify::Way;
 use locule_runtime::isolation::vsock::NAME;
 use locule_runtime::isolation::{Stage, Starter};
 use locule_runtime::sys::process;
@@ -113,6 +114,9 @@ impl Machine {
         let ending = own(running.ending())?;
         let mut session =
             Session::new(ours.into(), stdio, terminal, Some(copy(&stage.control)?), Some(ending))?;
+        if let Some(directory) = &stage.notify {
+            session.pass_notifications(Way::new(copy(directory)?)?);
+        }
         let sizer = running.sizer();
         session.on_limits(move |limits| sizer.set(size.memory_for(limits)?).map_err(lift));
         if !options.trace {

@@ -87,6 +87,7 @@ fn what_cannot_be_is_refused_and_leaves_nothing() {
     let name = lab.name("m");
     for (flags, word) in [
         (&["--isolation", "vm"][..], "isolation"),
+        (&["--vsock"], "vsock"),
         (&["--cap-add", "fly"], "fly"),
         (&["--memory", "much"], "much"),
         (&["--cpus", "0"], "--cpus"),

@@ -155,6 +155,8 @@ const SESSION: &[i64] = &[
     libc::SYS_recvfrom,
     libc::SYS_recvmsg,
     libc::SYS_accept4,
+    // Of a datagram socket that it has, as it may make none: to be told when the listener has room again.
+    libc::SYS_connect,
     libc::SYS_getsockopt,
     libc::SYS_fstat,
     libc::SYS_newfstatat,

@@ -12,7 +12,8 @@ fn host_frames() -> Vec<Frame> {
             modules: vec!["overlay".into()],
         }),
         Frame::Network { request: 7, interface: Interface { name: "eth0".into(), ..Interface::default() } },
-        Frame::Create(Create { id: "web1".into(), config: json!({"ociVersion": "1.2.0"}) }),
+        Frame::Create(Create { id: "web1".into(), config: json!({"ociVersion": "1.2.0"}), notify: true }),
+        Frame::Create(Create { id: "web1".into(), config: json!({}), notify: false }),
         Frame::Start,
         Frame::Exec { session: 9, exec: Exec { process: json!({"args": ["id"]}), cgroup: None } },
         Frame::Signal { session: 0, scope: Scope::All, signal: 9 },
@@ -22,6 +23,7 @@ fn host_frames() -> Vec<Frame> {
         Frame::SetTime { seconds: u64::MAX, nanoseconds: 999_999_999 },
         Frame::Update { request: 13, resources: json!({"pids": {"limit": 5}}) },
         Frame::Shutdown,
+        Frame::Notified,
         Frame::Data { session: u32::MAX, stream: Stream::Stdin, bytes: vec![0; LARGEST_DATA] },
         Frame::Eof { session: 9, stream: Stream::Stdin },
         Frame::Credit { session: 9, stream: Stream::Stderr, bytes: 4096 },
@@ -44,6 +46,8 @@ fn guest_frames() -> Vec<Frame> {
         Frame::Exited { session: 0, ending: Ending::Signal(9), out_of_memory: true },
         Frame::Flushed { session: 9 },
         Frame::OutOfMemory { kills: 3 },
+        Frame::Notify { message: b"READY=1\nSTATUS=up".to_vec() },
+        Frame::Notify { message: vec![0xff; LARGEST_NOTIFICATION] },
         Frame::Data { session: 0, stream: Stream::Stdout, bytes: b"hello".to_vec() },
         Frame::Eof { session: 0, stream: Stream::Stderr },
         Frame::Credit { session: 0, stream: Stream::Stdin, bytes: 1 },
@@ -111,10 +115,22 @@ fn what_breaks_the_form_is_refused_before_it_is_waited_for() {
         header(3, kind::RESIZE, 0, 0, 0),
         [header(4, kind::EXEC, 0, 0, 0), b"null".to_vec()].concat(),
         [header(4, kind::EXEC, 0, 0, 1), b"null".to_vec()].concat(),
+        header(1, kind::NOTIFIED, 0, 0, 0),
+        header(0, kind::NOTIFIED, 0, 0, 1),
         [header(8, kind::SIGNAL, 0, 0, 1), vec![2, 0, 0, 0, 9, 0, 0, 0]].concat(),
         [header(12, kind::SET_TIME, 0, 0, 0), vec![0xff; 12]].concat(),
     ] {
         let mut decoder = Decoder::new(Side::Host);
+        decoder.feed(&bytes);
+        assert!(decoder.next().is_err(), "{bytes:?}");
+    }
+    for bytes in [
+        header(0, kind::NOTIFY, 0, 0, 0),
+        header(LARGEST_NOTIFICATION as u32 + 1, kind::NOTIFY, 0, 0, 0),
+        header(1, kind::NOTIFY, 0, 0, 1),
+        header(1, kind::NOTIFY, 1, 0, 0),
+    ] {
+        let mut decoder = Decoder::new(Side::Guest);
         decoder.feed(&bytes);
         assert!(decoder.next().is_err(), "{bytes:?}");
     }
@@ -124,6 +140,8 @@ fn what_breaks_the_form_is_refused_before_it_is_waited_for() {
 fn what_is_too_long_is_not_sent() {
     let mut out = vec![1];
     let long = Frame::Data { session: 1, stream: Stream::Stdout, bytes: vec![0; LARGEST_DATA + 1] };
+    assert!(long.encode(&mut out).is_err());
+    let long = Frame::Notify { message: vec![b'x'; LARGEST_NOTIFICATION + 1] };
     assert!(long.encode(&mut out).is_err());
     let reason = "x".repeat(LARGEST_DOCUMENT + 1);
     assert!(Frame::Refused { reason }.encode(&mut out).is_err());

@@ -2,6 +2,7 @@
 //! workers and the signals.
 
 mod jobs;
+mod notify;
 mod requests;
 mod session;
 
@@ -11,7 +12,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use locule_channel::document::GuestHello;
-use locule_channel::{Ending, Frame, INIT, Link, Side, VERSION, Violation};
+use locule_channel::{Ending, Frame, INIT, Link, MOST_NOTIFICATIONS, Side, VERSION, Violation};
 use locule_runtime::cgroup::{Event, Watch};
 use locule_runtime::error::{Context, Result};
 use locule_runtime::sys::clone::{Exit, reap_any};
@@ -23,6 +24,7 @@ use nix::sys::reboot::{RebootMode, reboot};
 use crate::setup::{self, Place};
 use crate::{STATE, early, port};
 use jobs::{Act, Job};
+use notify::Notify;
 use session::{Session, Stage};
 
 /// How long what was killed may take to vanish before the machine goes without it.
@@ -76,6 +78,7 @@ enum Source {
     Signals,
     Jobs,
     Memory,
+    Notify,
     Session(u32),
 }
 
@@ -89,6 +92,7 @@ struct Agent {
     id: Option<String>,
     container: Option<Container>,
     watch: Option<Watch>,
+    notify: Option<Notify>,
     /// How often the kernel has killed in the container.
     kills: u64,
     greeted: bool,
@@ -106,6 +110,7 @@ impl Agent {
             id: None,
             container: None,
             watch: None,
+            notify: None,
             kills: 0,
             greeted: false,
             leaving: None,
@@ -157,6 +162,10 @@ impl Agent {
         for fd in self.watch.iter().flat_map(Watch::fds) {
             add(Source::Memory, fd, PollFlags::POLLPRI);
         }
+        if let Some(notify) = self.notify.as_ref().filter(|notify| notify.may_hear() && !self.link.is_full())
+        {
+            add(Source::Notify, notify.as_fd(), PollFlags::POLLIN);
+        }
         for session in self.sessions.values() {
             for (fd, writes) in session.interests(self.link.is_full()) {
                 let events = if writes { PollFlags::POLLOUT } else { PollFlags::POLLIN };
@@ -195,6 +204,7 @@ impl Agent {
                 }
                 Source::Jobs => self.hear_jobs(),
                 Source::Memory => self.look_at_memory(),
+                Source::Notify => self.pass_notifications(notify::USUAL),
                 Source::Session(id) => {
                     if let Some(session) = self.sessions.get_mut(id) {
                         session.write_input();
@@ -247,6 +257,10 @@ impl Agent {
 
     fn tell_exit(&mut self, id: u32, exit: Exit) {
         self.look_at_memory();
+        if id == INIT {
+            // What was said right before the end counts too, and nobody is left to say more.
+            self.pass_notifications(MOST_NOTIFICATIONS);
+        }
         let Some(session) = self.sessions.get_mut(&id) else { return };
         session.ended();
         let ending = match exit {
@@ -316,6 +330,12 @@ impl Agent {
         });
         if act == Act::Create {
             self.attach_container();
+        }
+    }
+
+    fn pass_notifications(&mut self, most: usize) {
+        if let Some(notify) = &mut self.notify {
+            notify.pass(&mut self.link, most);
         }
     }
 

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::Agent;
 use super::jobs::{self, Act, Job};
+use super::notify::Notify;
 use super::session::{Session, Stage};
 use crate::worker::failure;
 use crate::{BUNDLE, PLACE, modules, network, processes};
@@ -72,6 +73,10 @@ impl Agent {
                 self.answer(request, done);
             }
             Frame::Shutdown => self.leave(),
+            Frame::Notified => match &mut self.notify {
+                Some(notify) => notify.passed_on()?,
+                None => return Err(Violation::new("an answer to no notification")),
+            },
             Frame::Data { session, bytes, .. } => {
                 if let Some(session) = self.sessions.get_mut(&session) {
                     session.take(&bytes)?;
@@ -154,11 +159,13 @@ impl Agent {
         let terminal = create.config.pointer("/process/terminal") == Some(&json!(true));
         let begin = || {
             jobs::write(&format!("{BUNDLE}/config.json"), &create.config)?;
+            let notify = if create.notify { Some(Notify::listen()?) } else { None };
             let (session, stdio) = Session::new(INIT, terminal, 0)?;
-            Ok((session, Job::start(Act::Create, &[&create.id], Some(stdio))?))
+            Ok((session, Job::start(Act::Create, &[&create.id], Some(stdio))?, notify))
         };
         match begin() {
-            Ok((session, job)) => {
+            Ok((session, job, notify)) => {
+                self.notify = notify;
                 self.id = Some(create.id.clone());
                 self.sessions.insert(INIT, session);
                 self.jobs.push(job);

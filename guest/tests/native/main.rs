@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod lane;
+mod notify;
 mod processes;
 mod streams;
 mod words;

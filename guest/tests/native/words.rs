@@ -71,6 +71,29 @@ fn an_exec_that_fails_is_told_with_its_kind() {
     assert_eq!(finish(child).status, 1);
 }
 
+/// A caller may be there before the guest is: what it asks for waits until there is a container.
+#[test]
+fn who_asks_too_early_waits() {
+    let mut tree = Tree::sh("echo up; read line");
+    // The guest comes up when it is told.
+    let go = tree.dir.join("go");
+    nix::unistd::mkfifo(&go, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    tree.env = vec![("LOCULE_LINK".into(), format!("read line <{}", go.display()))];
+    let mut child = tree.spawn();
+    while !tree.control().exists() {
+        std::thread::yield_now();
+    }
+    let executed = tree.exec(&["/bin/echo", "early"]);
+    let pid = nix::unistd::Pid::from_raw(child.id() as i32);
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGUSR1).unwrap();
+    std::fs::write(&go, "\n").unwrap();
+    let (answer, out, _) = executed.started().finish();
+    assert!(matches!(answer, Answer::Exited(0)) && out == b"early\n", "{answer:?}");
+    drop(child.stdin.take());
+    // The signal is one that process 1 of a namespace does not hear.
+    assert_eq!(finish(child).status, 1);
+}
+
 /// Starts a guest with a channel of the test's own.
 fn bare_guest(tree: &Tree) -> (std::process::Child, UnixStream) {
     use std::os::fd::{AsRawFd, OwnedFd};

@@ -140,6 +140,8 @@ fn interfaces(definition: &Definition) -> usize {
 const INTERFACES: &str = "org.locule.vm.interfaces";
 /// Nobody else changes the root file system of a machine that runs: names and attributes need not be asked for again.
 const EXCLUSIVE: (&str, &str) = ("org.locule.vm.root", "exclusive");
+/// Whether there is a socket to the host.
+const VSOCK: (&str, &str) = ("org.locule.vm.vsock", "true");
 const MOST_INTERFACES: usize = 8;
 
 /// Makes the document.
@@ -185,7 +187,8 @@ pub fn build(input: &Input<'_>) -> Result<(Spec, Init)> {
             resources: Some(resources),
             cgroups_path: Some(input.cgroup.to_owned()),
             devices: nodes,
-            seccomp: (!definition.privileged).then(|| seccomp::profile(&caps.bounding, definition.nesting)),
+            seccomp: (!definition.privileged)
+                .then(|| seccomp::profile(&caps.bounding, definition.nesting, definition.vsock)),
             rootfs_propagation: Some(if init.kind.is_system() { "rshared" } else { "rslave" }.into()),
             masked_paths: restricted(definition, &MASKED),
             readonly_paths: read_only(definition, init.kind),
@@ -201,6 +204,9 @@ fn annotations(input: &Input<'_>) -> BTreeMap<String, String> {
     if input.definition.isolation == Isolation::Vm {
         all.insert(INTERFACES.to_owned(), interfaces(input.definition).max(1).to_string());
         all.insert(EXCLUSIVE.0.to_owned(), EXCLUSIVE.1.to_owned());
+        if input.definition.vsock {
+            all.insert(VSOCK.0.to_owned(), VSOCK.1.to_owned());
+        }
     }
     all
 }

@@ -15,8 +15,8 @@ const DOMAINS: [u64; 5] = [0x0, 0x0008, 0x2_0000, 0x2_0008, 0xffff_ffff];
 /// Sockets to a hypervisor, which is the host's.
 const AF_VSOCK: u64 = 40;
 
-/// The filter for a machine with these capabilities.
-pub fn profile(capabilities: &[String], nesting: bool) -> Seccomp {
+/// The filter for a machine with these capabilities; with `vsock` it may use a socket to its host, which is this one.
+pub fn profile(capabilities: &[String], nesting: bool, vsock: bool) -> Seccomp {
     let mut names = Vec::new();
     for (section, words) in sections() {
         let holds = match section {
@@ -27,6 +27,9 @@ pub fn profile(capabilities: &[String], nesting: bool) -> Seccomp {
         if holds {
             names.extend(words.filter(|word| !word.ends_with('?')).map(str::to_owned));
         }
+    }
+    if vsock {
+        names.push("socket".into());
     }
     names.sort_unstable();
     names.dedup();
@@ -44,7 +47,9 @@ pub fn profile(capabilities: &[String], nesting: bool) -> Seccomp {
         });
     }
     syscalls.extend(DOMAINS.map(|domain| rule("personality", arg(0, "SCMP_CMP_EQ", domain, 0))));
-    syscalls.push(rule("socket", arg(0, "SCMP_CMP_NE", AF_VSOCK, 0)));
+    if !vsock {
+        syscalls.push(rule("socket", arg(0, "SCMP_CMP_NE", AF_VSOCK, 0)));
+    }
     syscalls.push(SeccompRule { names, action: ALLOW.into(), errno_ret: None, args: Vec::new() });
     Seccomp {
         default_action: "SCMP_ACT_ERRNO".into(),
@@ -96,7 +101,7 @@ mod tests {
 
     #[test]
     fn rights_decide() {
-        let plain = profile(&["CAP_SYS_CHROOT".into()], false);
+        let plain = profile(&["CAP_SYS_CHROOT".into()], false, false);
         for name in ["read", "chroot", "ptrace", "memfd_create"] {
             assert!(allowed(&plain, name), "{name}");
         }
@@ -119,18 +124,20 @@ mod tests {
         ] {
             assert!(!allowed(&plain, name), "{name}");
         }
-        let system = profile(&["CAP_SYS_ADMIN".into(), "CAP_SYS_BOOT".into()], true);
+        let system = profile(&["CAP_SYS_ADMIN".into(), "CAP_SYS_BOOT".into()], true, false);
         for name in ["mount", "unshare", "clone", "clone3", "keyctl", "reboot"] {
             assert!(allowed(&system, name), "{name}");
         }
         assert!(!allowed(&system, "kexec_load") && !allowed(&system, "init_module"));
+        let with_vsock = profile(&[], false, true);
+        assert!(allowed(&with_vsock, "socket") && !allowed(&with_vsock, "mount"));
     }
 
     #[test]
     fn it_compiles_and_every_name_is_one() {
         let all = locule_runtime::attrs::caps::known_names();
-        for caps in [&all[..], &[]] {
-            let compiled = locule_runtime::seccomp::compile(&profile(caps, true)).unwrap();
+        for (caps, vsock) in [(&all[..], true), (&all[..], false), (&[], false)] {
+            let compiled = locule_runtime::seccomp::compile(&profile(caps, true, vsock)).unwrap();
             assert!(compiled.warnings.is_empty(), "{:?}", compiled.warnings);
         }
     }

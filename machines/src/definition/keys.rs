@@ -92,6 +92,7 @@ pub const KEYS: &[Key] = &[
     key("description", Form::Text, WhenNeeded, "What it is for, in the owner's words.").vzctl("--description"),
     key("hostname", Form::HostName, NextStart, "The name that it has inside; without one its own.").vzctl("--hostname"),
     key("isolation", Form::Choice(&["namespaces", "vm"]), NextStart, "What separates it from the host: namespaces of the host's kernel (default), or a kernel of its own."),
+    key("vsock", Form::Switch, NextStart, "A socket to the host without a network (vsock(7)), for isolation vm alone; the host's ends are in the machine's state, as show says."),
     key("disabled", Form::Switch, WhenNeeded, "It cannot be started.").vzctl("--disabled"),
     key("protected", Form::Switch, WhenNeeded, "It cannot be removed."),
     key("privileged", Form::Switch, NextStart, "Without a user namespace and without the default filters: root inside is root outside.").vzctl("--local_uid 0"),

@@ -38,6 +38,8 @@ pub struct Definition {
     pub hostname: Option<String>,
     /// What separates it from the host.
     pub isolation: Isolation,
+    /// A socket to the host without a network, for a kernel of its own.
+    pub vsock: bool,
     /// It cannot be started.
     pub disabled: bool,
     /// It cannot be removed.

@@ -55,11 +55,8 @@ pub fn check(definition: &Definition, whole: &Entry) -> Result<()> {
     if definition.boot.ready == Ready::Healthy && definition.health.is_none() {
         return refuse("boot.ready", "healthy needs a health.command".into());
     }
-    if definition.boot.ready == Ready::Notify && definition.isolation == Isolation::Vm {
-        return refuse(
-            "boot.ready",
-            "a virtual machine cannot reach the host's notify socket: use started or healthy".into(),
-        );
+    if definition.vsock && definition.isolation != Isolation::Vm {
+        return refuse("vsock", "only a machine with isolation = \"vm\" has a socket to the host".into());
     }
     let host_network = |interface: &super::Interface| interface.network.as_deref() == Some("host");
     for (name, interface) in definition.networks.iter().flatten() {
@@ -133,7 +130,7 @@ mod tests {
             ("[disk]\nkind = \"disk\"\ninodes = 5\n", "m:3:10: disk.inodes"),
             ("[health]\ninterval = \"1s\"\n", "m:1:2: health"),
             ("[boot]\nready = \"healthy\"\n", "m:2:9: boot.ready"),
-            ("isolation = \"vm\"\n[boot]\nready = \"notify\"\n", "m:3:9: boot.ready: a virtual machine"),
+            ("image = \"host\"\nvsock = true\n", "m:2:9: vsock: only a machine with isolation = \"vm\""),
             ("[network.a]\nnetwork = \"host\"\nports = [\"1:1\"]\n", "network.a"),
             ("[network.a]\nup = \"1mbit\"\nup-rate = \"2mbit\"\n", "m:3:11: network.a.up-rate"),
             ("[[mount]]\nsource = \"/a\"\n", "number 1 has no target"),
@@ -146,5 +143,7 @@ mod tests {
         }
         let good = "image = \"host\"\n[cpu]\nlimit = 0.5\nburst = \"50ms\"\n[boot]\nready = \"healthy\"\n[health]\ncommand = [\"/bin/true\"]\n";
         assert!(Definition::parse(good, Path::new("m")).is_ok());
+        let vsock = Definition::parse("isolation = \"vm\"\nvsock = true\n", Path::new("m")).unwrap();
+        assert!(vsock.vsock && Definition::parse("vsock = false\n", Path::new("m")).is_ok());
     }
 }

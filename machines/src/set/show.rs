@@ -3,7 +3,9 @@
 //! Owns the comparison. Changes nothing.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
+use locule_runtime::isolation::vsock;
 use serde::Serialize;
 use serde_json::Value as Json;
 
@@ -44,6 +46,9 @@ pub struct View {
     pub pending: Vec<String>,
     /// Paths of keys for which the kernel holds something else.
     pub differs: Vec<String>,
+    /// Where its sockets to the host are while it runs, if it asks for any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sockets: Option<PathBuf>,
 }
 
 /// Looks at a machine.
@@ -93,7 +98,9 @@ pub fn view(home: &Home, machine: &Machine, profiles: &Profiles) -> Result<View>
     waiting.sort();
     waiting.dedup();
     differs.retain(|path| !waiting.contains(path));
-    Ok(View { name: machine.name().to_owned(), runs: running.is_some(), keys, pending: waiting, differs })
+    let sockets = definition.vsock.then(|| home.run().join(machine.name()).join(vsock::DIR));
+    let name = machine.name().to_owned();
+    Ok(View { name, runs: running.is_some(), keys, pending: waiting, differs, sockets })
 }
 
 /// What the kernel holds, key by key, and whether that is what the definition asks for (`None` where it asks nothing).

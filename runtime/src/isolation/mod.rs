@@ -4,11 +4,12 @@
 //! workload. This crate knows no monitor: a [`Hypervisor`] is provided by the program. Owned here: what is refused
 //! ([`refuse`]), which part of the document holds outside and which inside ([`split`]), what the monitor finds where
 //! it runs ([`stage`]), how its kernel's modules are ordered ([`modules`]), where its sockets to the host are ([`vsock`]),
-//! and how later calls talk to it ([`control`]).
+//! how what it says of itself leaves it ([`notify`]), and how later calls talk to it ([`control`]).
 
 pub mod control;
 pub mod exec;
 pub mod modules;
+pub mod notify;
 pub mod refuse;
 pub mod split;
 pub mod stage;

@@ -5,6 +5,7 @@
 
 use std::path::Path;
 
+use super::notify;
 use crate::plan::Plan;
 use crate::plan::mounts::{MountOp, What};
 use crate::rootfs::clean;
@@ -36,15 +37,20 @@ const DONE: [&str; 14] = [
 ];
 
 /// Whether `op` binds something of the host's, rather than of the container's own root.
-fn is_of_host(op: &MountOp, rootfs: &Path) -> bool {
+pub(super) fn is_of_host(op: &MountOp, rootfs: &Path) -> bool {
     matches!(&op.what, What::Bind { source, .. } if !clean(source).starts_with(rootfs))
 }
 
 /// Makes of a container's plan that of its monitor: what the machine's own kernel does is taken out.
 ///
-/// The mounts that stay are the sources that the machine gets, in the order of their numbers.
+/// The mounts that stay are the sources that the machine gets, in the order of their numbers; behind them is the one of
+/// [`notify::mount_of`], which is the monitor's.
 pub fn outer(plan: &mut Plan) {
     let rootfs = clean(&plan.rootfs);
+    if let Some(at) = notify::mount_of(plan) {
+        let mount = plan.mounts.remove(at);
+        plan.mounts.push(mount);
+    }
     plan.mounts.retain(|op| is_of_host(op, &rootfs));
     plan.devices.clear();
     plan.masked_paths.clear();
@@ -67,14 +73,17 @@ pub fn inner(spec: &Spec, plan: &Plan) -> Spec {
     let rootfs = clean(&plan.rootfs);
     let mut inner = spec.clone();
     inner.annotations.remove(super::ANNOTATION);
+    let notified = notify::mount_of(plan);
     let mut number = 0;
     inner.mounts = spec
         .mounts
         .iter()
         .zip(&plan.mounts)
-        .map(|(mount, op)| {
+        .enumerate()
+        .map(|(at, (mount, op))| {
             let What::Bind { source, recursive } = &op.what else { return mount.clone() };
             let source = match clean(source).strip_prefix(&rootfs) {
+                _ if notified == Some(at) => Path::new(notify::INSIDE).to_owned(),
                 Ok(inside) => Path::new(ROOT).join(inside),
                 Err(_) => {
                     number += 1;
@@ -226,6 +235,29 @@ mod tests {
         assert_eq!(hosts, ["/srv/data", "/b/hosts"].map(PathBuf::from));
         assert_eq!(inner.mounts[1].options, ["ro", "rbind"]);
         assert_eq!(inner.mounts[3].options, ["nosuid", "bind"]);
+    }
+
+    #[test]
+    fn a_socket_for_notifications_is_the_guests_own() {
+        let mut document = document();
+        document["mounts"].as_array_mut().unwrap().insert(
+            1,
+            serde_json::json!({"destination": "/run/notify", "source": "/run/x/notify", "options": ["bind", "ro"]}),
+        );
+        // Without a word of it in the environment it is a directory like others.
+        let (inner, outer) = parts(document.clone());
+        assert_eq!(inner.mounts[1].source.as_deref(), Some(Path::new("/mounts/0")));
+        assert_eq!(outer.mounts.len(), 3);
+        document["process"]["env"] = serde_json::json!(["NOTIFY_SOCKET=/run/notify/notify.sock"]);
+        let (inner, outer) = parts(document);
+        let sources: Vec<_> = inner.mounts.iter().map(|m| m.source.clone().unwrap()).collect();
+        assert_eq!(
+            sources,
+            ["proc", "/run/locule/notify", "/mounts/0", "/root/etc", "/mounts/1"].map(PathBuf::from)
+        );
+        assert_eq!(inner.mounts[1].options, ["ro", "bind"]);
+        let last = outer.mounts.last().unwrap();
+        assert_eq!((outer.mounts.len(), last.destination.as_path()), (3, Path::new("/run/notify")));
     }
 
     #[test]

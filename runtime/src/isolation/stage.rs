@@ -23,6 +23,8 @@ pub struct Stage {
     pub mounts: Vec<OwnedFd>,
     /// The socket on which later calls are heard.
     pub control: OwnedFd,
+    /// The directory where whoever hears its notifications listens, if anybody may.
+    pub notify: Option<OwnedFd>,
     /// Its sockets to the host, if it wants any.
     pub sockets: Option<Sockets>,
     pub(crate) channel: Option<Channel>,

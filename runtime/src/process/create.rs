@@ -132,6 +132,8 @@ pub fn make(store: &Store, mut request: CreateRequest, then: Then, detached: boo
 struct Machine {
     monitor: Box<dyn Monitor>,
     document: Spec,
+    /// Whether what it says of itself is heard on the host.
+    notify: bool,
 }
 
 /// Everything that is read, checked and opened before anything is made.
@@ -163,7 +165,7 @@ impl Outside {
             Plan::new(&request.id, &bundle, &spec, &choices).map_err(|err| err.context(path.display()))?;
         let isolation = Isolation::choose(request.isolation, &spec.annotations)
             .map_err(|err| err.context(path.display()))?;
-        let document = match isolation {
+        let parts = match isolation {
             Isolation::Namespaces => None,
             Isolation::Vm => {
                 refuse(&spec, &plan).map_err(|err| err.context(path.display()))?;
@@ -171,14 +173,15 @@ impl Outside {
                     return Err(Error::unsupported("--preserve-fds does not reach into a virtual machine"));
                 }
                 let document = split::inner(&spec, &plan);
+                let notify = isolation::notify::mount_of(&plan).is_some();
                 split::outer(&mut plan);
-                Some(document)
+                Some((document, notify))
             }
         };
         plan.cannot_return = plan.namespaces.joins(PID) && return_ticket("pid", PID)?.is_none();
         check_terminal(&plan, request, detached)?;
         outside::pass_on_sockets(&mut plan.process);
-        let machine = document.map(|document| machine(&mut plan, document)).transpose()?;
+        let machine = parts.map(|parts| machine(&mut plan, parts)).transpose()?;
         let mut limits = cgroup::plan(&plan.resources, Purpose::Create)
             .map_err(|err| err.context(format_args!("{}: linux.resources", path.display())))?;
         plan.warnings.append(&mut limits.warnings);
@@ -222,7 +225,7 @@ impl Outside {
 }
 
 /// Opens what a machine needs of the host, and takes its own limits out of those of the cgroup.
-fn machine(plan: &mut Plan, document: Spec) -> Result<Machine> {
+fn machine(plan: &mut Plan, (document, notify): (Spec, bool)) -> Result<Machine> {
     let hypervisor = isolation::hypervisor()?;
     let monitor = hypervisor.open(&isolation::Wanted {
         id: &plan.id,
@@ -230,7 +233,7 @@ fn machine(plan: &mut Plan, document: Spec) -> Result<Machine> {
         resources: &plan.resources,
     })?;
     plan.resources = split::outer_resources(&plan.resources, &|limit| hypervisor.allowance(limit));
-    Ok(Machine { monitor, document })
+    Ok(Machine { monitor, document, notify })
 }
 
 fn check_terminal(plan: &Plan, request: &CreateRequest, detached: bool) -> Result<()> {
@@ -276,10 +279,13 @@ struct Attempt<'a> {
 impl Attempt<'_> {
     fn run(&mut self) -> Result<Created> {
         let mut notify = None;
-        // A machine has no way to the manager's socket.
-        if notify::wanted() && self.outside.machine.is_none() {
-            let Outside { plan, prepared, .. } = &mut self.outside;
+        if notify::wanted() {
+            let Outside { plan, prepared, machine, .. } = &mut self.outside;
             if let Some(op) = notify::prepare(&self.entry, &self.place, plan)? {
+                if let Some(machine) = machine {
+                    isolation::notify::add(&mut machine.document);
+                    machine.notify = true;
+                }
                 binds::add(plan, prepared, op)?;
             }
             if self.then == Then::Run {
@@ -372,6 +378,7 @@ impl Attempt<'_> {
                 monitor: machine.monitor,
                 document: machine.document,
                 control,
+                notify: machine.notify,
                 listener,
             })),
         };

@@ -63,6 +63,8 @@ pub struct Inside {
     pub document: Spec,
     /// The socket on which later calls are heard.
     pub control: OwnedFd,
+    /// Whether one more mount follows those of the document, the directory of the socket for notifications.
+    pub notify: bool,
     /// The socket for programs that want a port of the machine's; the directory it lies in is the last mount then.
     pub listener: Option<OwnedFd>,
 }

@@ -42,7 +42,7 @@ pub(super) fn become_monitor(
     if let Some(terminal) = &terminal {
         console::take_raw(terminal)?;
     }
-    let Inside { monitor, document, control, listener } = inside;
+    let Inside { monitor, document, control, notify, listener } = inside;
     let doing = || "keeping the machine's descriptors";
     let copy = |fd: &OwnedFd| fd.try_clone().doing(doing);
     let mut mounts: Vec<OwnedFd> =
@@ -51,12 +51,14 @@ pub(super) fn become_monitor(
         return Err(Error::new(Kind::System, format!("{}: a mount has no source", doing())));
     }
     let sockets = listener.and_then(|listener| mounts.pop().map(|directory| Sockets { listener, directory }));
+    let notify = if notify { mounts.pop() } else { None };
     let stage = Stage {
         id: plan.id.clone(),
         document,
         root: copy(&prepared.root)?,
         mounts,
         control,
+        notify,
         sockets,
         channel: Some(super::channel::Channel::over(copy_of(channel.as_fd())?)),
         gate: handover.gate.map(copy).transpose()?,
@@ -65,6 +67,7 @@ pub(super) fn become_monitor(
     let mut kept: Vec<BorrowedFd<'_>> = monitor.descriptors();
     kept.extend([stage.root.as_fd(), stage.control.as_fd()]);
     kept.extend(stage.mounts.iter().map(AsFd::as_fd));
+    kept.extend(stage.notify.as_ref().map(AsFd::as_fd));
     kept.extend(
         stage.sockets.iter().flat_map(|sockets| [sockets.listener.as_fd(), sockets.directory.as_fd()]),
     );

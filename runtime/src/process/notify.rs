@@ -24,13 +24,14 @@ use crate::sys::fs::openat2;
 use crate::sys::mount::{MountAttr, attr};
 use crate::sys::socket;
 
-const VARIABLE: &str = "NOTIFY_SOCKET";
+pub(crate) const VARIABLE: &str = "NOTIFY_SOCKET";
 /// The directory in the state entry, which is what the container gets: a socket of its own would
 /// have to exist before anybody listens.
 const DIR: &str = "notify";
-const NAME: &str = "notify.sock";
+/// The socket's name in it.
+pub(crate) const NAME: &str = "notify.sock";
 /// Where it is inside, as with runc.
-const PLACE: &str = "/run/notify";
+pub(crate) const PLACE: &str = "/run/notify";
 
 /// systemd's own limit (`NOTIFY_BUFFER_MAX`).
 const LONGEST: usize = 4096;
@@ -233,7 +234,7 @@ impl AsFd for Notify {
 /// The lines of a message that may pass.
 ///
 /// `BARRIER=1` needs none: its descriptor is closed by being read, when all before it was passed on.
-fn allowed(message: &[u8]) -> Vec<u8> {
+pub(crate) fn allowed(message: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     for line in message.split(|byte| *byte == b'\n') {
         let Some(at) = line.iter().position(|byte| *byte == b'=') else { continue };

@@ -62,8 +62,9 @@ pub fn recv(sock: impl AsFd, buf: &mut [u8]) -> nix::Result<(usize, Vec<OwnedFd>
     }
 }
 
-/// The address of `name` in the directory `dir`, in a form that fits sun_path whatever the depth.
-fn through(dir: BorrowedFd<'_>, name: &str) -> nix::Result<UnixAddr> {
+/// The address of `name` in the directory `dir`, in a form that fits sun_path whatever the depth; it holds while `dir` is
+/// open.
+pub fn through(dir: BorrowedFd<'_>, name: &str) -> nix::Result<UnixAddr> {
     UnixAddr::new(&PathBuf::from(format!("/proc/self/fd/{}/{name}", dir.as_raw_fd())))
 }
 
@@ -124,6 +125,11 @@ pub fn send_to(sock: impl AsFd, address: &UnixAddr, bytes: &[u8], fds: &[Borrowe
     let control: &[ControlMessage<'_>] = if raw.is_empty() { &[] } else { &rights };
     let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
     sendmsg(sock.as_fd().as_raw_fd(), &[IoSlice::new(bytes)], control, flags, Some(address)).map(drop)
+}
+
+/// Gives a `SOCK_DGRAM` socket one peer, whose lack of room poll(2) then knows of; another takes its place.
+pub fn connect_datagrams(sock: impl AsFd, address: &UnixAddr) -> nix::Result<()> {
+    connect(sock.as_fd().as_raw_fd(), address)
 }
 
 /// Accepts one connection, close-on-exec.

@@ -23,7 +23,7 @@ pub const VERB: Verb = Verb {
     details: "Shows each key of the definition with the place where it is written (the machine's own file, or a profile), \
 and for a running machine what the kernel holds. NOTE says where the kernel holds something else than what is asked \
 for (after set --runtime, or because another program changed it), and what the machine was started with where a change \
-waits for its next start.\n\n\
+waits for its next start; beside vsock, where the sockets are while it runs.\n\n\
 --format toml prints the definition itself, with --resolved together with everything that its profiles say. --format \
 json has all of it.",
     examples: &[
@@ -69,6 +69,9 @@ fn run(globals: &Globals, matches: &ArgMatches, out: &mut Out) -> Result<i32> {
                 }
                 if let Some(running) = &shown.running {
                     notes.push(format!("runs with {}, until its next start", word(running)));
+                }
+                if let ("vsock", Some(place)) = (key.as_str(), &view.sockets) {
+                    notes.push(format!("sockets in {}", place.display()));
                 }
                 rows.push([
                     key.clone(),

@@ -155,6 +155,28 @@ with_host_programs() {
         | {destination: $d, source: $d, type: "bind", options: ["rbind", "ro"]}]'
 }
 
+# --- sd_notify(3) ---
+
+# For the beginning of a script inside: `say WORDS` by what busybox has. Its logger speaks to any such socket, and what it
+# puts before the first line is no word of anybody's.
+# shellcheck disable=SC2034 # for those who source this
+SAY='ln -s $NOTIFY_SOCKET /dev/log; say() { logger "$(printf "x\n$1")"; }; '
+
+# service_manager SOCKET FILE: one that listens, and writes what it hears into FILE, a message a line; not for `check`,
+# which waits for what is started in it
+service_manager() {
+    python3 - "$1" >"$2" <<'END' &
+import socket, sys
+manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+manager.bind(sys.argv[1])
+while True:
+    # A descriptor that comes along is closed by this.
+    print(manager.recv(8192).decode().strip().replace("\n", " "), flush=True)
+END
+    CLEANUPS+=("kill $!")
+    eventually test -S "$1"
+}
+
 # --- containers ---
 
 # start ID BUNDLE: in the background; its output goes to BUNDLE/output, and is printed if it fails

@@ -29,8 +29,9 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use locule_channel::document::{Create, GuestHello, HostHello, Interface, Running};
-use locule_channel::{Ending, Frame, INIT, Link, Scope, Side, VERSION, Violation};
+use locule_channel::{Ending, Frame, INIT, Link, MOST_NOTIFICATIONS, Scope, Side, VERSION, Violation};
 use locule_runtime::error::{Context, Error, Kind, Result};
+use locule_runtime::isolation::notify::Way;
 use locule_runtime::spec::Resources;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::SigSet;
@@ -75,6 +76,7 @@ enum Source {
     Listener,
     Caller(u32),
     Process(u32),
+    Notifications,
     Asked,
 }
 
@@ -105,6 +107,7 @@ pub struct Session {
     signals: SignalFd,
     control: Option<OwnedFd>,
     limits: Option<Limits>,
+    notify: Option<Way>,
     machine: Option<OwnedFd>,
     machine_ended: bool,
     processes: BTreeMap<u32, Process>,
@@ -113,6 +116,8 @@ pub struct Session {
     /// Requests of the session's own, whose answers nobody else gets.
     own: Vec<u32>,
     guest: Option<GuestHello>,
+    /// The container is there: what signals and later calls want before that waits.
+    made: bool,
     kills: u64,
     next: u32,
     buffer: Vec<u8>,
@@ -136,6 +141,7 @@ impl Session {
             signals,
             control,
             limits: None,
+            notify: None,
             machine,
             machine_ended: false,
             processes: BTreeMap::from([(INIT, Process::new(INIT, stdio, terminal))]),
@@ -143,6 +149,7 @@ impl Session {
             words: BTreeMap::new(),
             own: Vec::new(),
             guest: None,
+            made: false,
             kills: 0,
             next: INIT,
             buffer: vec![0; 64 * 1024],
@@ -152,6 +159,11 @@ impl Session {
     /// Has `act` called with the limits of the workload before an update of them is passed on to the guest.
     pub fn on_limits(&mut self, act: impl Fn(&Resources) -> Result<()> + 'static) {
         self.limits = Some(Limits(Box::new(act)));
+    }
+
+    /// Has what the container says by sd_notify(3) sent that way; to be called before [`Session::create`].
+    pub fn pass_notifications(&mut self, way: Way) {
+        self.notify = Some(way);
     }
 
     /// Waits for the guest's first word and answers it.
@@ -171,9 +183,12 @@ impl Session {
     /// Has the container made; it then waits for [`Session::start`].
     pub fn create(&mut self, id: &str, config: Value) -> Result<Running> {
         self.own.push(INIT);
-        self.send(&Frame::Create(Create { id: id.to_owned(), config }))?;
+        let notify = self.notify.is_some();
+        self.send(&Frame::Create(Create { id: id.to_owned(), config, notify }))?;
         self.tell_size(INIT);
-        self.made()
+        let made = self.made()?;
+        self.made = true;
+        Ok(made)
     }
 
     /// Has the container's own process executed.
@@ -325,6 +340,7 @@ impl Session {
         let served = self.serve(&ready, &mut buffer);
         self.buffer = buffer;
         served?;
+        self.notify();
         self.tell_ends();
         self.link.flush();
         Ok(ready.contains(&Source::Asked))
@@ -343,16 +359,21 @@ impl Session {
             events.set(PollFlags::POLLOUT, self.link.has_output());
             add(Source::Link, self.link.as_fd(), events);
         }
-        add(Source::Signals, self.signals.as_fd(), PollFlags::POLLIN);
+        if self.made {
+            add(Source::Signals, self.signals.as_fd(), PollFlags::POLLIN);
+        }
         if let Some(machine) = self.machine.as_ref().filter(|_| !self.machine_ended) {
             add(Source::Machine, machine.as_fd(), PollFlags::POLLIN);
         }
         if !full {
-            if let Some(control) = &self.control {
+            if let Some(control) = self.control.as_ref().filter(|_| self.made) {
                 add(Source::Listener, control.as_fd(), PollFlags::POLLIN);
             }
             for (key, caller) in &self.callers {
                 add(Source::Caller(*key), caller.as_fd(), PollFlags::POLLIN);
+            }
+            if let Some(fd) = self.notify.as_ref().and_then(Way::awaited) {
+                add(Source::Notifications, fd, PollFlags::POLLOUT);
             }
         }
         for (id, process) in &self.processes {
@@ -398,7 +419,8 @@ impl Session {
                         process.pump(&mut self.link, buffer);
                     }
                 }
-                Source::Asked => {}
+                // Every turn looks after these.
+                Source::Notifications | Source::Asked => {}
             }
         }
         Ok(())
@@ -421,6 +443,14 @@ impl Session {
                     let _ = self.link.send(&Frame::Signal { session: INIT, scope: Scope::Process, signal });
                 }
             }
+        }
+    }
+
+    /// Passes notifications on; a guest that does not hear that is not served any further.
+    fn notify(&mut self) {
+        let Some(way) = self.notify.as_mut().filter(|_| !self.link.is_full()) else { return };
+        for _ in 0..way.push() {
+            let _ = self.link.send(&Frame::Notified);
         }
     }
 
@@ -499,6 +529,11 @@ impl Session {
                 self.kills = kills;
                 self.tell_kills();
             }
+            Frame::Notify { message } => match &mut self.notify {
+                Some(way) if way.held() < MOST_NOTIFICATIONS => way.take(&message),
+                Some(_) => return Err(breach(Violation::new("more notifications than may be under way"))),
+                None => return Err(breach(Violation::new("a notification that nobody asked for"))),
+            },
             Frame::Refused { reason } => {
                 return Err(Error::new(Kind::System, format!("the guest refuses to go on: {reason}")));
             }

@@ -5,10 +5,11 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use locule_channel::document::{GuestHello, HostHello};
+use locule_channel::document::{GuestHello, HostHello, Running};
 use locule_channel::{Ending, Frame, INIT, Link, Side, VERSION};
 use locule_runtime::isolation::control::{Answer, Ask, CONTROL, Connection};
 use locule_runtime::sys::socket;
+use serde_json::Value;
 
 use super::Session;
 
@@ -29,17 +30,26 @@ fn who_asks_is_told_of_kills() {
     let listener = socket::listen_at(File::open(dir.path()).unwrap(), CONTROL).unwrap();
     let (ours, theirs) = UnixStream::pair().unwrap();
     let mut guest = Link::new(theirs.into(), Side::Host).unwrap();
-    let mut say = |frame: Frame| {
-        guest.send(&frame).unwrap();
-        guest.flush();
-    };
     let session = std::thread::spawn(move || {
         let mut session =
             Session::new(ours.into(), [null(), null(), null()], false, Some(listener), None).unwrap();
         session.greet(HostHello::default()).unwrap();
+        session.create("web1", Value::Null).unwrap();
         session.run_until_exit().unwrap()
     });
-    say(Frame::GuestHello(GuestHello { version: VERSION, ..GuestHello::default() }));
+    guest.send(&Frame::GuestHello(GuestHello { version: VERSION, ..GuestHello::default() })).unwrap();
+    guest.flush();
+    let mut buffer = [0; 4096];
+    // What the host says arrives in its own time.
+    while !matches!(guest.receive().unwrap(), Some(Frame::Create(_))) {
+        guest.fill(&mut buffer);
+        std::thread::yield_now();
+    }
+    let mut say = |frame: Frame| {
+        guest.send(&frame).unwrap();
+        guest.flush();
+    };
+    say(Frame::Created(Running::default()));
 
     let watcher = Connection::open(File::open(dir.path()).unwrap()).unwrap();
     watcher.ask(&Ask::Kills(None), &[]).unwrap();

@@ -41,7 +41,9 @@ is "a kernel that panics is 255" $? 255
 like "and its reason is told" "$(cat "$WORK/said-panic")" 'its kernel panicked, saying "sysrq triggered crash"'
 
 # --- a long one ---
-make_bundle "$WORK/long" sh -c 'trap "echo got; exit 5" TERM; echo up; while :; do sleep 1; done'
+service_manager "$WORK/manager" "$WORK/heard"
+make_bundle "$WORK/long" sh -c "$SAY"'trap "echo got; exit 5" TERM; echo up
+    say "READY=1\nMAINPID=1\nSTATUS=long"; while :; do sleep 1; done'
 config "$WORK/long" '.linux.resources.memory.limit = 67108864 | .linux.resources.pids.limit = 50 | .mounts += [
     {destination: "/data", source: $data, type: "bind", options: ["rbind", "rw"]},
     {destination: "/fixed", source: $data, type: "bind", options: ["rbind", "ro"]},
@@ -51,12 +53,16 @@ mkdir -p "$WORK/data"
 echo noted >"$WORK/data/note"
 echo long >>"$WORK/containers"
 # What the workload inherits must not be what `check` waits for.
-create_long() { rt create --isolation vm --bundle "$WORK/long" long </dev/null >"$WORK/long/output" 2>&1; }
+create_long() {
+    NOTIFY_SOCKET=$WORK/manager rt create --isolation vm --bundle "$WORK/long" long </dev/null >"$WORK/long/output" 2>&1
+}
 check "create" create_long
 is "it is created" "$(status_of long)" created
 is "state tells the isolation" "$(rt state long | jq -r .isolation)" vm
-check "start" rt start long
+check "start waits for its word" env NOTIFY_SOCKET="$WORK/manager" timeout -k 5 400 "$RUNTIME" --root "$STATE" start long
 is "it runs" "$(status_of long)" running
+is "the service manager was told by then, and which process to watch" "$(head -n 1 "$WORK/heard")" \
+    "READY=1 STATUS=long MAINPID=$(pid_of long)"
 # Name, filter, no_new_privs of every thread of the monitor.
 threads() { awk '$1 == "Name:" { name = $2 } $1 == "NoNewPrivs:" { no = $2 } $1 == "Seccomp:" { print name, $2, no }' \
     "/proc/$(pid_of long)"/task/*/status; }
@@ -145,11 +151,28 @@ wait "$events"
 is "and events with it" $? 0
 check "delete" rt delete long
 
-# --- the end of the monitor is the end of all ---
-make_bundle "$WORK/killed"
+# --- a service of Type=notify; the end of the monitor is the end of all ---
+sleep 10000 &
+STRANGER=$!
+CLEANUPS+=("kill $STRANGER" "systemctl stop locule-vm-killed")
+make_bundle "$WORK/killed" sh -c "$SAY"'say STATUS=waiting; until [ -e /data/go ]; do sleep 1; done
+    say "MAINPID='$STRANGER'\nNOTIFYACCESS=none\nFDSTORE=1"
+    say "READY=1\nMAINPID='$STRANGER'\nSTATUS=serving"; exec sleep 10000'
+config "$WORK/killed" '.mounts += [{destination: "/data", source: $data, type: "bind", options: ["rbind", "ro"]}]' \
+    --arg data "$WORK/killed"
 echo killed >>"$WORK/containers"
-run_killed() { rt run --detach --isolation vm --bundle "$WORK/killed" killed </dev/null >/dev/null 2>&1; }
-check "another" run_killed
+unit() { systemctl show --value --property "$1" locule-vm-killed; }
+unit_is() { [ "$(unit "$1")" = "$2" ]; }
+check "a service" systemd-run --quiet --no-block --collect --unit locule-vm-killed --property Type=notify \
+    --property NotifyAccess=all --property TimeoutStartSec=infinity -- \
+    "$(command -v "$RUNTIME")" --root "$STATE" run --keep --isolation vm --bundle "$WORK/killed" killed
+check "what the container says of itself is the service's status" eventually unit_is StatusText waiting
+is "which is not active before it says so" "$(unit ActiveState)" activating
+main=$(unit MainPID)
+touch "$WORK/killed/go"
+check "and then it is" eventually unit_is ActiveState active
+is "with its own words" "$(unit StatusText)" serving
+is "and no others" "$(unit MainPID) $(unit NotifyAccess)" "$main all"
 group=$(cgroup_of killed)
 kill -KILL "$(pid_of killed)"
 check "a killed monitor has stopped" eventually has_status killed stopped

@@ -7,7 +7,8 @@
 PATIENCE=400
 # Where machines are by default: one set of directories has the networks of a host.
 rt() { timeout -k 5 $LIMIT locule "$@"; }
-CLEANUPS+=("rt rm --force vm1" "rt image rm localhost/vm-busybox:1")
+CLEANUPS+=("rt rm --force vm1" "rt image rm localhost/vm-busybox:1" "/locule/tools/units --remove /usr/local"
+    "rm -rf /usr/local/lib/systemd/system-generators")
 status() { rt ls --format json | jq -r --arg name "$1" '.[] | select(.name == $name).status'; }
 # A kernel that was booted by the monitor says so.
 kernel() { rt exec "$1" -- cat /proc/cmdline; }
@@ -20,8 +21,11 @@ chroot "$WORK/tree" /bin/busybox --install -s /bin
 echo 'root:x:0:0:root:/root:/bin/sh' >"$WORK/tree/etc/passwd"
 check "an image" rt image import "$WORK/tree" localhost/vm-busybox:1
 check "a machine with a kernel of its own" rt launch --isolation vm --memory 96M --pids 60 -p 8091:80 \
-    localhost/vm-busybox:1 vm1 -- sh -c 'trap "echo asked; exit 0" TERM; echo served >/tmp/index.html
-    httpd -p 80 -h /tmp; echo up as $(id -u); while :; do sleep 1; done'
+    localhost/vm-busybox:1 vm1 -- sh -c "$SAY"'trap "echo asked; exit 0" TERM; echo served >/tmp/index.html
+    httpd -p 80 -h /tmp; echo up as $(id -u)
+    until [ -e /root/go ]; do sleep 1; done
+    say "READY=1\nMAINPID=1\nNOTIFYACCESS=none"; say STATUS=serving
+    while :; do sleep 1; done'
 is "ls says what separates it" "$(rt ls --format json | jq -r '.[] | select(.name == "vm1") | .isolation + " " + .status')" "vm running"
 like "its kernel is its own" "$(kernel vm1)" 'root=locule'
 check "its log comes" eventually sh -c 'locule logs vm1 | grep -q "up as 0"'
@@ -54,32 +58,61 @@ check "it is paused" rt pause vm1
 check "and resumed" rt resume vm1
 is "and answers" "$(rt exec vm1 -- echo again)" again
 rt exec vm1 -- sh -c 'echo kept >/root/kept'
-check "restart" rt restart vm1
-is "another kernel runs" "$(own_kernel vm1 && rt exec vm1 -- cat /root/kept)" kept
-# eats COUNT: a process over the limit is killed, and there are so many events of that then
+# busybox has no such client; the host's socat serves.
+SOCAT=(socat -t 200 - VSOCK-CONNECT:2:52)
+check "programs of the host's" rt set vm1 mount+=/usr/bin/socat:/bin/socat:ro mount+=/usr/lib:/lib:ro mount+=/usr/lib64:/lib64:ro
+check "stop" rt stop vm1
+check "it shall be ready when it says so" rt set vm1 boot.ready=notify
+check "under systemd" /locule/tools/units /usr/local
+check "its unit starts it" systemctl start --no-block locule@vm1
+unit() { systemctl show --value --property "$1" locule@vm1; }
+unit_is() { [ "$(unit "$1")" = "$2" ]; }
+keeper() { jq -r "$1" /run/locule/.machines/vm1/keeper.json; }
+check "another kernel" eventually unit_is StatusText "started, not ready yet"
+check "runs" own_kernel vm1
+is "with its files" "$(rt exec vm1 -- cat /root/kept)" kept
+is "which has not said that it is ready" "$(unit ActiveState) $(keeper .ready)" "activating false"
+check "what it waits for" rt exec vm1 -- touch /root/go
+check "then its unit is active" eventually unit_is ActiveState active
+check "and says what it said" eventually unit_is StatusText serving
+is "but for what is not its to say" "$(unit MainPID) $(unit NotifyAccess)" "$(keeper .keeper.pid) main"
+is "start --wait has nothing to wait for" "$(rt start --wait vm1 >/dev/null 2>&1; keeper .ready)" true
+# eats: a process over the limit is killed, and that is one event more
 ooms() { rt events --no-stream --filter machine=vm1 --filter event=oom | grep -c 'vm1 oom$'; }
 ooms_are() { [ "$(ooms)" = "$1" ]; }
 eats() {
+    local before
+    before=$(ooms)
     rt exec vm1 -- dd if=/dev/zero of=/dev/null bs=100M count=1 >/dev/null 2>&1
     is "a process over the limit is killed" $? 137
-    check "and that is an event of the machine" eventually ooms_are "$1"
+    check "and that is an event of the machine" eventually ooms_are $((before + 1))
 }
-eats 1
+eats
 check "its port is published again" eventually answers 8091
 check "stop" rt stop vm1
 is "it ended by itself, and had lacked memory" \
     "$(jq -c '[.stopped, .signal, .oom]' /run/locule/.machines/vm1/exit.json)" "[true,null,true]"
 like "after its own word" "$(rt logs vm1)" asked
+check "without systemd again" /locule/tools/units --remove /usr/local
 check "namespaces instead" rt set vm1 isolation=namespaces
 check "start" rt start vm1
 refused "it has the host's kernel" "" own_kernel vm1
 is "with its files" "$(rt exec vm1 -- cat /root/kept)" kept
 check "and its port" eventually answers 8091
-eats 2
-check "back again" rt set vm1 isolation=vm
+eats
+refused "it has no socket to the host" "permission denied|not permitted" rt exec vm1 -- "${SOCAT[@]}"
+refused "nor can it have one" 'only a machine with isolation = "vm"' rt set vm1 vsock=on
+check "back again, and with such a socket" rt set vm1 isolation=vm vsock=on
 refused "not before it starts anew" "" own_kernel vm1
 check "which it does" rt restart vm1
 check "as a virtual machine" own_kernel vm1
+sockets=$(rt show --format json vm1 | jq -r .sockets)
+is "show says where the sockets are" "$sockets" /run/locule/vm1/vsock
+like "in its table, too" "$(rt show vm1)" "vsock +true .*sockets in $sockets"
+socat "UNIX-LISTEN:$sockets/sock_52,fork,mode=666" EXEC:cat &
+CLEANUPS+=("kill $!")
+check "the host listens" eventually test -S "$sockets/sock_52"
+is "and is heard, by the machine's filter" "$(echo word | rt exec vm1 -- "${SOCAT[@]}")" word
 kill -KILL "$(jq -r .keeper.pid /run/locule/.machines/vm1/keeper.json)"
 check "the death of its keeper is not its own" rt start vm1
 is "which runs on" "$(own_kernel vm1 && status vm1)" running
