@@ -11,7 +11,7 @@ target   = $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 binary   = target/$(target)/release/locule
 
 .PHONY: help run test test-host test-build test-fs test-conformance test-bats test-vm bench check miri docs install man deb uninstall need-build need-test release
-.PHONY: fuzz fuzz-long need-fuzz soak faults test-vm-long test-kernel
+.PHONY: fuzz fuzz-build fuzz-long need-fuzz soak faults test-vm-long test-kernel
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -19,9 +19,18 @@ help: ## List the targets
 run: release ## Build locule and run a real container made of this host's own user land
 	tools/demo $(binary)
 
+# `--workspace` also where one target is wanted: for a package alone, Cargo asks for fewer features of what all share, and
+# compiles nearly all of it again.
+#
 # The lanes: without privileges and in private namespaces (host), the specification's own validation
 # programs (conformance), runc's tests (bats), and a virtual machine with systemd and every controller (vm).
-test: test-host test-build test-conformance test-bats test-vm fuzz ## Run all test lanes
+test: test-beside test-conformance test-bats test-vm fuzz ## Run all test lanes
+
+# The first two use what is built for tests and spend a third of their time waiting: what is shipped, the virtual machine's
+# image and the fuzz targets are built in it. What installs packages comes before, as only one at a time may.
+.PHONY: test-beside
+test-beside: need-test need-fuzz
+	+tools/beside '$(MAKE) release fuzz-build && tests/vm/vm build' $(MAKE) test-host test-build
 
 test-host: need-test ## Unit tests and the host lane: needs root, touches nothing outside its namespaces
 	@echo '== host lane'
@@ -35,8 +44,8 @@ test-fs: need-test ## Exercisers of file systems (pjdfstest, fsx) on the file se
 # The only tests that need a network: a distribution's packages, from where apt has them.
 test-build: need-test ## Build an image from Debian's packages, and run it
 	@echo '== images from packages'
-	$(CARGO) test --test images --no-run
-	unshare --mount --propagation private $(CARGO) test --offline --test images -- --ignored build::
+	$(CARGO) test --workspace --test images --no-run
+	unshare --mount --propagation private $(CARGO) test --workspace --offline --test images -- --ignored build::
 
 test-conformance: release need-test ## OCI runtime-tools' validation, built from Debian's source package
 	@echo '== conformance'
@@ -52,7 +61,7 @@ vm-suites := $(filter-out $(vm-long),$(notdir $(wildcard tests/vm/suites/*)))
 
 test-vm: release need-test ## Suites in a Debian machine under QEMU, with KVM where it works
 	@echo '== virtual machine'
-	$(CARGO) build -p locule-vmm --example boot
+	$(CARGO) build --workspace --example boot
 	install -D target/$(target)/debug/examples/boot $(dir $(binary))examples/boot
 	LOCULE_BIN=$(binary) tests/vm/vm run --end --jobs 2 $(vm-suites)
 
@@ -62,9 +71,12 @@ test-vm-long: release need-test ## The suites that test-vm leaves out for their 
 
 test-kernel: release need-test ## Build the small kernel of VM containers from Debian's source, and boot it in the machine
 	@tools/need linux-source-6.12 gcc flex bison bc libelf-dev xz-utils
-	$(CARGO) build -p locule-vmm --example boot
+	$(CARGO) build --workspace --example boot
 	install -D target/$(target)/debug/examples/boot $(dir $(binary))examples/boot
 	tests/vm/kernel $(binary)
+
+fuzz-build: need-fuzz
+	fuzz/run --build
 
 fuzz: need-fuzz ## Run the fuzz targets for FUZZ_SECONDS (10); fuzz/README.md lists them
 	@echo '== fuzz targets'
@@ -74,12 +86,12 @@ fuzz-long: need-fuzz ## Run every fuzz target for an hour, two at a time
 	FUZZ_SECONDS=$(or $(FUZZ_SECONDS),3600) fuzz/run
 
 faults: need-test ## Kill and fail the calls at every one of their system calls; the host lane takes a sample
-	$(CARGO) test --test lifecycle --no-run
-	LOCULE_MOMENTS=all tests/lane $(CARGO) test --offline --test lifecycle -- crash:: faults:: scarce::
+	$(CARGO) test --workspace --test lifecycle --no-run
+	LOCULE_MOMENTS=all tests/lane $(CARGO) test --workspace --offline --test lifecycle -- crash:: faults:: scarce::
 
 soak: need-test ## A hundred callers for ten minutes (SOAK_SECONDS); the host lane has twenty seconds of it
-	$(CARGO) test --test soak --no-run
-	SOAK_SECONDS=$(or $(SOAK_SECONDS),600) tests/lane $(CARGO) test --offline --test soak -- --nocapture
+	$(CARGO) test --workspace --test soak --no-run
+	SOAK_SECONDS=$(or $(SOAK_SECONDS),600) tests/lane $(CARGO) test --workspace --offline --test soak -- --nocapture
 
 bench: release ## Measure against other runtimes
 	benches/run
