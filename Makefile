@@ -69,6 +69,7 @@ test-vm-long: release need-test ## The suites that test-vm leaves out for their 
 	LOCULE_BIN=$(binary) tests/vm/vm run --end $(vm-long)
 	LOCULE_BIN=$(binary) tests/bats/run systemd; status=$$?; tests/vm/vm stop; exit $$status
 
+# Nothing of that kernel is signed: its build needs no libssl-dev. make and libc6-dev are need-build's.
 test-kernel: release need-test ## Build the small kernel of VM containers from Debian's source, and boot it in the machine
 	@tools/need linux-source-6.12 gcc flex bison bc libelf-dev xz-utils
 	$(CARGO) build --workspace --example boot

@@ -1,5 +1,6 @@
 #!/bin/bash
 # containerd's `ctr` with `locule-vm` as its program: a task's life in a machine of its own.
+# takes: 120
 . /locule/tests/vm/lib/common.sh
 is_locule || skip_all "virtual machines are locule's"
 [ -e /dev/kvm ] || skip_all "no KVM"

@@ -1,5 +1,6 @@
 #!/bin/bash
 # A kernel that has its virtio drivers as modules, Debian 12's, boots by an initramfs that locule writes.
+# takes: 90
 # needs: kernel-12
 . /locule/tests/vm/lib/common.sh
 is_locule || skip_all "virtual machines are locule's"

@@ -1,6 +1,7 @@
 #!/bin/bash
 # A machine with a kernel of its own that runs one program. Ports, limits, logs and a restart are those of every machine;
 # `isolation` can be changed for the next start, there and back.
+# takes: 90
 . /locule/tests/vm/lib/common.sh
 is_locule || skip_all "virtual machines are locule's"
 [ -e /dev/kvm ] || skip_all "no KVM"

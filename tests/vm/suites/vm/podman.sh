@@ -1,5 +1,6 @@
 #!/bin/bash
 # Podman with `locule-vm` as its runtime: a network of its own with a published port, ids of its own.
+# takes: 120
 . /locule/tests/vm/lib/common.sh
 is_locule || skip_all "virtual machines are locule's"
 [ -e /dev/kvm ] || skip_all "no KVM"
