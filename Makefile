@@ -56,6 +56,8 @@ test-bats: release need-test ## runc's own integration tests, natively
 	@echo "== runc's own tests"
 	tests/bats/run native
 
+# How many machines the files are spread over.
+VM_JOBS ?= 2
 vm-long := engines-user long
 vm-suites := $(filter-out $(vm-long),$(notdir $(wildcard tests/vm/suites/*)))
 
@@ -63,7 +65,7 @@ test-vm: release need-test ## Suites in a Debian machine under QEMU, with KVM wh
 	@echo '== virtual machine'
 	$(CARGO) build --workspace --example boot
 	install -D target/$(target)/debug/examples/boot $(dir $(binary))examples/boot
-	LOCULE_BIN=$(binary) tests/vm/vm run --end --jobs 2 $(vm-suites)
+	LOCULE_BIN=$(binary) tests/vm/vm run --end --jobs $(VM_JOBS) $(vm-suites)
 
 test-vm-long: release need-test ## The suites that test-vm leaves out for their time: users under engines, podman build, more of VM containers
 	LOCULE_BIN=$(binary) tests/vm/vm run --end $(vm-long)
