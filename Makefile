@@ -19,6 +19,9 @@ help: ## List the targets
 run: release ## Build locule and run a real container made of this host's own user land
 	tools/demo $(binary)
 
+# `--workspace` also where one target is wanted: for a package alone, Cargo asks for fewer features of what all share, and
+# compiles nearly all of it again.
+#
 # The lanes: without privileges and in private namespaces (host), the specification's own validation
 # programs (conformance), runc's tests (bats), and a virtual machine with systemd and every controller (vm).
 test: test-host test-build test-conformance test-bats test-vm fuzz ## Run all test lanes
@@ -35,8 +38,8 @@ test-fs: need-test ## Exercisers of file systems (pjdfstest, fsx) on the file se
 # The only tests that need a network: a distribution's packages, from where apt has them.
 test-build: need-test ## Build an image from Debian's packages, and run it
 	@echo '== images from packages'
-	$(CARGO) test --test images --no-run
-	unshare --mount --propagation private $(CARGO) test --offline --test images -- --ignored build::
+	$(CARGO) test --workspace --test images --no-run
+	unshare --mount --propagation private $(CARGO) test --workspace --offline --test images -- --ignored build::
 
 test-conformance: release need-test ## OCI runtime-tools' validation, built from Debian's source package
 	@echo '== conformance'
@@ -47,22 +50,25 @@ test-bats: release need-test ## runc's own integration tests, natively
 	@echo "== runc's own tests"
 	tests/bats/run native
 
+# How many machines the files are spread over.
+VM_JOBS ?= 2
 vm-long := engines-user long
 vm-suites := $(filter-out $(vm-long),$(notdir $(wildcard tests/vm/suites/*)))
 
 test-vm: release need-test ## Suites in a Debian machine under QEMU, with KVM where it works
 	@echo '== virtual machine'
-	$(CARGO) build -p locule-vmm --example boot
+	$(CARGO) build --workspace --example boot
 	install -D target/$(target)/debug/examples/boot $(dir $(binary))examples/boot
-	LOCULE_BIN=$(binary) tests/vm/vm run --end --jobs 2 $(vm-suites)
+	LOCULE_BIN=$(binary) tests/vm/vm run --end --jobs $(VM_JOBS) $(vm-suites)
 
 test-vm-long: release need-test ## The suites that test-vm leaves out for their time: users under engines, podman build, more of VM containers
 	LOCULE_BIN=$(binary) tests/vm/vm run --end $(vm-long)
 	LOCULE_BIN=$(binary) tests/bats/run systemd; status=$$?; tests/vm/vm stop; exit $$status
 
+# Nothing of that kernel is signed: its build needs no libssl-dev. make and libc6-dev are need-build's.
 test-kernel: release need-test ## Build the small kernel of VM containers from Debian's source, and boot it in the machine
 	@tools/need linux-source-6.12 gcc flex bison bc libelf-dev xz-utils
-	$(CARGO) build -p locule-vmm --example boot
+	$(CARGO) build --workspace --example boot
 	install -D target/$(target)/debug/examples/boot $(dir $(binary))examples/boot
 	tests/vm/kernel $(binary)
 
@@ -74,12 +80,12 @@ fuzz-long: need-fuzz ## Run every fuzz target for an hour, two at a time
 	FUZZ_SECONDS=$(or $(FUZZ_SECONDS),3600) fuzz/run
 
 faults: need-test ## Kill and fail the calls at every one of their system calls; the host lane takes a sample
-	$(CARGO) test --test lifecycle --no-run
-	LOCULE_MOMENTS=all tests/lane $(CARGO) test --offline --test lifecycle -- crash:: faults:: scarce::
+	$(CARGO) test --workspace --test lifecycle --no-run
+	LOCULE_MOMENTS=all tests/lane $(CARGO) test --workspace --offline --test lifecycle -- crash:: faults:: scarce::
 
 soak: need-test ## A hundred callers for ten minutes (SOAK_SECONDS); the host lane has twenty seconds of it
-	$(CARGO) test --test soak --no-run
-	SOAK_SECONDS=$(or $(SOAK_SECONDS),600) tests/lane $(CARGO) test --offline --test soak -- --nocapture
+	$(CARGO) test --workspace --test soak --no-run
+	SOAK_SECONDS=$(or $(SOAK_SECONDS),600) tests/lane $(CARGO) test --workspace --offline --test soak -- --nocapture
 
 bench: release ## Measure against other runtimes
 	benches/run

@@ -543,6 +543,8 @@ fn a_watch_ends_with_the_last_process() {
 fn exec_follows_an_init_that_moved() {
     in_lane("exec_follows_an_init_that_moved", |lane| {
         let cgroup = lane.create("/moved", "{}");
+        // Without a cgroup below there is nowhere to move to: init, here none, is not asked where it is.
+        assert_eq!(inode(&cgroup.exec_fd(None, i32::MAX).unwrap()), inode(&cgroup));
         for inner in ["/moved/inner", "/moved/init.scope"] {
             std::fs::create_dir(lane.path(inner, "")).unwrap();
         }
@@ -575,6 +577,7 @@ fn exec_follows_an_init_that_moved() {
             std::fs::write(lane.path("/moved", "cgroup.subtree_control"), format!("+{controller}")).unwrap();
             assert_eq!(inode(&cgroup.exec_fd(None, workload.pid()).unwrap()), inner);
         }
+        assert!(cgroup.exec_fd(None, i32::MAX).is_err());
         for escape in ["../x", "/..", "a/../.."] {
             assert!(cgroup.exec_fd(Some(Path::new(escape)), workload.pid()).is_err(), "{escape}");
         }

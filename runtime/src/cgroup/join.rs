@@ -40,6 +40,7 @@ impl Cgroup {
                 }
                 inner.strip_prefix("/").unwrap_or(inner).to_path_buf()
             }
+            None if self.is_childless() => PathBuf::new(),
             None => match self.inner_cgroup_of(init)? {
                 Some(inner) if inner == Path::new(INIT_SCOPE) || self.shares_out() => inner,
                 _ => PathBuf::new(),
@@ -52,6 +53,12 @@ impl Cgroup {
             let err = Error::sys(errno, doing(name));
             if errno == Errno::ENOENT { err.hint("make the cgroup in the container first") } else { err }
         })
+    }
+
+    /// Whether there is no cgroup below it that an init could have moved into: one call where reading its place from
+    /// /proc takes five. The kernel counts the directories of a cgroup as links, as older file systems do.
+    fn is_childless(&self) -> bool {
+        nix::sys::stat::fstat(self).is_ok_and(|stat| stat.st_nlink == 2)
     }
 
     fn shares_out(&self) -> bool {

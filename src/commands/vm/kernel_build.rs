@@ -25,8 +25,8 @@ pub const VERB: Verb = Verb {
     usage: "[options] <source>",
     details: "The source is an unpacked tree of Linux 6.12 or newer, or Debian's archive of it (package linux-source, \
 /usr/src/linux-source-VERSION.tar.xz). The kernel has what a container needs and nothing for hardware; building it takes \
-some ten minutes of two processors, and gcc, make, flex, bison, bc, libelf-dev and xz-utils. It is put beside the unpacked \
-kernels and chosen, if --use is given.",
+some ten minutes of two processors, and gcc, libc6-dev, make, flex, bison, bc, libelf-dev and, for the archive, xz-utils; \
+nothing is signed, so that libssl-dev is not needed. It is put beside the unpacked kernels and chosen, if --use is given.",
     examples: &[(
         "From Debian's package",
         "apt install linux-source\nlocule vm kernel build --use /usr/src/linux-source-6.12.tar.xz",

@@ -1,5 +1,6 @@
 #!/bin/bash
 # docker build: the old builder through containerd's shim, and BuildKit, which calls the runtime by itself.
+# takes: 90
 . /locule/tests/vm/lib/common.sh
 . /locule/tests/vm/lib/docker.sh
 

@@ -1,5 +1,6 @@
 #!/bin/bash
 # docs/guides/docker.md, as a newcomer follows it.
+# takes: 85
 . /locule/tests/vm/lib/common.sh
 . /locule/tests/vm/lib/docker.sh
 

@@ -1,37 +1,16 @@
 #!/bin/bash
 # The Debian package on a machine with systemd: a machine launched with it is there again after a reboot, with its
 # limits, its console, its log; and systemctl rules it.
-# shellcheck source=../../lib/common.sh
-. "$(dirname "$0")/../../lib/common.sh"
+. /locule/tests/vm/lib/common.sh
 : "${BOOTS:=0}"
 is_locule || skip_all "machines are locule's"
-
-LOCULE=/usr/bin/locule
-UNIT=locule@web1.service
-aside=/usr/local/bin/.locule-aside
-# Nothing but the package may serve: the checkout's own program is out of the way until the end.
-put_back() {
-    locule rm --force web1
-    locule rm --force app1
-    dpkg --purge locule
-    rm -rf /var/lib/locule /run/locule /etc/systemd/system/locule@web1.service.d
-    systemctl daemon-reload
-    mv -f $aside /usr/local/bin/locule
-}
-CLEANUPS+=(put_back)
+. /locule/tests/vm/lib/machines.sh
+install_package
 
 main_pid() { systemctl show --value --property MainPID "$UNIT"; }
-payload() { echo "/sys/fs/cgroup$(systemctl show --value --property ControlGroup "$UNIT")/payload"; }
-is_up() { [ "$(systemctl is-active "$UNIT")" = active ]; }
-answers() { busybox wget -q -T 5 -O - http://127.0.0.1:8080/ | grep -q served; }
 in_web1() { $LOCULE exec web1 "$@"; }
 
 if [ "$BOOTS" = 0 ]; then
-    package=$(cd /locule && DEB_COMPRESSION=none tools/deb /usr/local/bin/locule 2>&1 | tail -n 1)
-    like "the package is built" "$package" '^target/deb/locule_.*\.deb$'
-    mv /usr/local/bin/locule $aside
-    hash -r
-    check "it installs" dpkg --install "/locule/$package"
     check "the generator is there" test -x /usr/lib/systemd/system-generators/locule-generator
     check "the units are sound" systemd-analyze verify --man=no /usr/lib/systemd/system/locule@.service
     like "the manual is in it" "$(dpkg-deb --contents "/locule/$package")" 'man/man1/locule-logs\.1\.gz'
@@ -52,21 +31,12 @@ if [ "$BOOTS" = 0 ]; then
     check "the console was kept for it" bash -c "sleep 2 | timeout 10 $LOCULE console web1 | grep -q ."
 
     # What the machine serves on port 80 answers on the host's 8080.
-    in_web1 sh -c 'mkdir -p /srv/www && echo served >/srv/www/index.html
-cat >/etc/systemd/system/www.service <<END
-[Service]
-ExecStart=/usr/bin/python3 -m http.server --directory /srv/www 80
-[Install]
-WantedBy=multi-user.target
-END
-systemctl enable --now www.service' >/dev/null 2>&1
+    in_web1 sh -c "$(serve enable --now)" >/dev/null 2>&1
     check "its port is published" eventually answers
     [ "$CHECKS" -gt 0 ] && reboot
 fi
 
-check "web1 is up after the reboot" eventually is_up
-is "it is another boot" "$(jq -r .keeper.boot_id /run/locule/.machines/web1/keeper.json)" "$(cat /proc/sys/kernel/random/boot_id)"
-is "the limit holds" "$(cat "$(payload)/memory.max")" $((512 << 20))
+another_boot
 check "its port answers" eventually answers
 like "enter is a shell in it" "$(echo hostname | $LOCULE enter web1 2>/dev/null)" web1
 like "logs are there" "$($LOCULE logs web1 2>&1)" '(systemd|Started|Welcome|login)'
