@@ -14,7 +14,7 @@ KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 def fetched(packages, installed, mirror, cache):
     """A tar archive (bytes) of `packages` and of what they need beyond `installed`, the machine's /var/lib/dpkg/status (bytes).
 
-    Lists and packages are kept below `cache`, as apt's own are."""
+    None where nothing is missing. Lists and packages are kept below `cache`, as apt's own are."""
     cache = cache / "packages"
     for name in ("lists/partial", "archives/partial"):
         (cache / name).mkdir(parents=True, exist_ok=True)
@@ -44,6 +44,8 @@ def fetched(packages, installed, mirror, cache):
             for words in map(str.split, said.stdout.splitlines())
             if words[0] == "Inst"
         }
+    if not wanted:
+        return None
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:
         for name, version in sorted(wanted):
