@@ -1,8 +1,6 @@
 #!/usr/bin/env python3
 """A pod's life as the kubelet drives it: sandbox, container, exec, logs, statistics, limits, the end."""
 
-# takes: 170
-
 import sys
 from pathlib import Path
 

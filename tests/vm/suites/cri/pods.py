@@ -1,8 +1,6 @@
 #!/usr/bin/env python3
 """What pods share with the host and with each other, mapped users, and a sandbox that dies."""
 
-# takes: 180
-
 import os
 import signal
 import socket

@@ -1,8 +1,6 @@
 #!/usr/bin/env python3
 """kubectl exec, attach and port-forward: containerd's streaming server over the runtime's exec and terminals."""
 
-# takes: 90
-
 import struct
 import sys
 

@@ -1,6 +1,6 @@
 #!/bin/bash
 # containerd through its runc shim (`ctr --runc-binary`): a task's whole life, with both cgroup drivers.
-# takes: 90
+# takes: 100
 . /locule/tests/vm/lib/common.sh
 . /locule/tests/vm/lib/ctr.sh
 

@@ -1,6 +1,6 @@
 #!/bin/bash
 # Docker's own network, health checks, restart policy and live-restore: what a container goes through while it runs.
-# takes: 120
+# takes: 100
 . /locule/tests/vm/lib/common.sh
 . /locule/tests/vm/lib/docker.sh
 

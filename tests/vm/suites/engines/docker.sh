@@ -1,6 +1,6 @@
 #!/bin/bash
 # Docker with the runtime as its default: what a user runs, sees, limits and ends, and what is said when it cannot be.
-# takes: 130
+# takes: 100
 . /locule/tests/vm/lib/common.sh
 . /locule/tests/vm/lib/docker.sh
 

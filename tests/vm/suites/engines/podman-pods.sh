@@ -1,6 +1,6 @@
 #!/bin/bash
 # Podman's pods and networks: shared namespaces, kube play, a published port on the default network.
-# takes: 90
+# takes: 100
 . /locule/tests/vm/lib/common.sh
 . /locule/tests/vm/lib/podman.sh
 

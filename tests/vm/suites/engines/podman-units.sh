@@ -1,6 +1,5 @@
 #!/bin/bash
 # Podman in systemd units: --cgroups=split, a Quadlet file with READY from the payload and a socket that starts it.
-# takes: 70
 . /locule/tests/vm/lib/common.sh
 . /locule/tests/vm/lib/podman.sh
 

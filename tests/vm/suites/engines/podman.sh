@@ -1,6 +1,6 @@
 #!/bin/bash
 # A container's life under Podman, by both cgroup managers: exit codes, exec, limits, pause, top, stats, update, stop.
-# takes: 90
+# takes: 120
 . /locule/tests/vm/lib/common.sh
 . /locule/tests/vm/lib/podman.sh
 

@@ -1,6 +1,6 @@
 #!/bin/bash
 # docs/guides/docker.md, as a newcomer follows it.
-# takes: 85
+# takes: 160
 . /locule/tests/vm/lib/common.sh
 . /locule/tests/vm/lib/docker.sh
 

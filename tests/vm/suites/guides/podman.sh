@@ -1,6 +1,6 @@
 #!/bin/bash
 # docs/guides/podman.md, as a newcomer types it.
-# takes: 90
+# takes: 160
 . /locule/tests/vm/lib/common.sh
 
 CLEANUPS+=("rm -f /etc/containers/containers.conf.d/locule.conf" "podman rm --all --force --time 0" 

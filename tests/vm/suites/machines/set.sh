@@ -1,6 +1,5 @@
 #!/bin/bash
 # set: every live key of a machine that runs, seen in its cgroup and from inside.
-# takes: 70
 . /locule/tests/vm/lib/common.sh
 is_locule || skip_all "machines are locule's own"
 

@@ -1,7 +1,7 @@
 #!/bin/bash
 # A machine that boots systemd: the VM's own programs, by the image host. Limits hold, it is entered, it reboots from
 # inside, it shuts down when it is told to.
-# takes: 90
+# takes: 70
 . /locule/tests/vm/lib/common.sh
 
 is_locule || skip_all "machines are locule's"

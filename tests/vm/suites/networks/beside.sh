@@ -1,7 +1,6 @@
 #!/bin/bash
 # locule's networks beside others' rules: Docker's with its policy to forward nothing, a firewall that rejects what it does
 # not know. What docs/guides/networks.md says about them is done here to the letter.
-# takes: 105
 . /locule/tests/vm/lib/common.sh
 . /locule/tests/vm/lib/docker.sh
 . /locule/tests/vm/lib/networks.sh

@@ -1,7 +1,6 @@
 #!/bin/bash
 # Networks on Debian's kernel, whose parts are modules: ports of both families, limits, and the kinds that the host lane
 # lacks: ipvlan, and hardware that is given away and comes back.
-# takes: 90
 . /locule/tests/vm/lib/common.sh
 . /locule/tests/vm/lib/networks.sh
 

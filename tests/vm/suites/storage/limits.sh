@@ -1,5 +1,6 @@
 #!/bin/bash
 # Disks of machines with limits: project quotas on ext4 and XFS, and a disk that grows while it is mounted.
+# takes: 160
 . /locule/tests/vm/lib/common.sh
 is_locule || skip_all "machines are locule's"
 

@@ -1,7 +1,7 @@
 #!/bin/bash
 # A machine of Debian 13 with only the package installed: launched with a limit and a port, it is up again after the
 # host's reboot; systemctl sees, enables and disables it as any other service.
-# takes: 270
+# takes: 140
 # needs: debian-13
 . /locule/tests/vm/lib/common.sh
 : "${BOOTS:=0}"

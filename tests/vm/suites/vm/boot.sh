@@ -1,7 +1,7 @@
 #!/bin/bash
 # The monitor boots this machine's own kernel: consoles, ends told apart, the guest's own words for what it runs on,
 # and how often a quiet boot comes back to the monitor.
-# takes: 85
+# takes: 90
 . /locule/tests/vm/lib/vm.sh
 
 BOOT=${LOCULE_BOOT:-/usr/local/libexec/locule/boot}

@@ -1,6 +1,5 @@
 #!/bin/bash
 # containerd's `ctr` with `locule-vm` as its program: a task's life in a machine of its own.
-# takes: 120
 . /locule/tests/vm/lib/vm.sh
 . /locule/tests/vm/lib/ctr.sh
 

@@ -2,7 +2,7 @@
 # One Debian bundle in both isolations: what its own programs see and do is the same, word for word; so are terminals,
 # signals, exit codes, limits, ps, pause and the end.
 # needs: debian-13
-# takes: 120
+# takes: 140
 . /locule/tests/vm/lib/vm.sh
 
 # What is told in both isolations, in the words of Debian's programs.

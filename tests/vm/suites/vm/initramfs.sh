@@ -1,6 +1,5 @@
 #!/bin/bash
 # A kernel that has its virtio drivers as modules, Debian 12's, boots by an initramfs that locule writes.
-# takes: 90
 # needs: kernel-12
 . /locule/tests/vm/lib/vm.sh
 rt() { timeout -k 5 $LIMIT "$RUNTIME" --root "$STATE" --data "$WORK/data" "${MANAGER[@]}" "$@"; }

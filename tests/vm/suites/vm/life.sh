@@ -1,7 +1,7 @@
 #!/bin/bash
 # The same bundle in both isolations, with the same results: exit codes, streams, signals, exec, terminals, limits,
 # pause, the end. Emulated in an emulation, a boot takes half a minute and more: few machines, many checks in each.
-# takes: 210
+# takes: 160
 . /locule/tests/vm/lib/vm.sh
 
 # run_in ISOLATION ID BUNDLE: to its end

@@ -1,7 +1,7 @@
 #!/bin/bash
 # A machine with a kernel of its own that runs one program. Ports, limits, logs and a restart are those of every machine;
 # `isolation` can be changed for the next start, there and back.
-# takes: 90
+# takes: 140
 . /locule/tests/vm/lib/vm.sh
 
 # Boots take longer than the other suites' calls.

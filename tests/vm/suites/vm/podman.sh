@@ -1,6 +1,5 @@
 #!/bin/bash
 # Podman with `locule-vm` as its runtime: a network of its own with a published port, ids of its own, READY from the payload.
-# takes: 120
 . /locule/tests/vm/lib/vm.sh
 RUNTIME=/usr/local/bin/locule-vm
 KIND=locule-vm

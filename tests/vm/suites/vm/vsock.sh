@@ -1,7 +1,7 @@
 #!/bin/bash
 # A socket between the machine and the host without a network: each side connects to the other, ends its half, and
 # every byte arrives; only where the annotation asks for it.
-# takes: 90
+# takes: 80
 . /locule/tests/vm/lib/vm.sh
 
 # make ID COMMAND: a machine with a socket, this machine's programs, and /data; it is created
