@@ -79,8 +79,8 @@
 //! stream, and one that is slow stalls no other. A receiver whose own reader is gone says Close, and the sender
 //! answers with Eof; of a terminal that is its hang-up. What was sent for a session that the other side has
 //! ended meanwhile is dropped. At most [`MOST_NOTIFICATIONS`] Notify frames are under way at once: each is until the
-//! host's Notified, which it sends when the message was taken from it or nobody wants it. The *host always reads*; the guest may stop reading while it
-//! cannot write, so that the answers which it owes are bounded.
+//! host's Notified, which it sends when the message was taken from it or nobody wants it. The *host always reads*; the
+//! guest may stop reading while it cannot write, so that the answers which it owes are bounded.
 
 mod codec;
 pub mod document;

@@ -34,7 +34,6 @@ struct Lane {
 
 impl Lane {
     fn new() -> Lane {
-        loopback();
         Lane { dir: tempfile::tempdir().unwrap() }
     }
 
@@ -141,11 +140,6 @@ fn tool(program: &str, words: &[&str]) -> String {
     let output = Command::new(program).args(words).stdin(Stdio::null()).output().unwrap();
     assert!(output.status.success(), "{program} {words:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
-}
-
-/// A network namespace begins with its loopback down.
-fn loopback() {
-    let _ = Command::new("ip").args(["link", "set", "lo", "up"]).status();
 }
 
 /// Waits for something that will come.

@@ -8,13 +8,11 @@ use std::os::unix::fs::PermissionsExt;
 
 use locule_channel::{Frame, LARGEST_NOTIFICATION, Link, MOST_NOTIFICATIONS, Violation};
 use locule_runtime::error::{Context, Result};
+use locule_runtime::isolation::notify::INSIDE as DIR;
+use locule_runtime::process::notify::NAME;
 use locule_runtime::sys::fs::openat2;
 use locule_runtime::sys::socket;
 use nix::fcntl::{AT_FDCWD, OFlag};
-
-/// The directory and the socket, as the channel's Create has them.
-const DIR: &str = "/run/locule/notify";
-const NAME: &str = "notify.sock";
 
 /// Messages under way while the container runs; the others are for its last words.
 pub const USUAL: usize = MOST_NOTIFICATIONS / 2;

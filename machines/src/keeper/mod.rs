@@ -12,7 +12,7 @@
 //! `kill -9` of any of them ends no machine. The attendant is made anew by the keeper. Without a keeper the attendant
 //! goes on and hands the terminal to the next keeper, which the next command starts; systemd holds it as well. Log
 //! pipes are FIFOs that both ends hold open; what was taken from them and is not yet in the log lies in a file
-//! ([`spool`]). A keeper is told to stop by SIGTERM, twice to kill; SIGHUP has it read `machine.toml` again. Its state
+//! (`spool`). A keeper is told to stop by SIGTERM, twice to kill; SIGHUP has it read `machine.toml` again. Its state
 //! is `keeper.json`, whose changes are seen by watching the directory.
 
 mod attached;

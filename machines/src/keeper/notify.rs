@@ -1,13 +1,15 @@
 //! sd_notify(3) between a machine and whoever supervises its keeper.
 //!
-//! Owns the list of words that pass and the socket's directory, which the bundle mounts at [`PLACE`] inside. Nothing
-//! that a machine says can name a process, hand over a descriptor or change who may speak.
+//! Owns the socket's directory, which the bundle mounts at [`PLACE`] inside. Which words pass is the runtime's to say
+//! ([`allowed`]): nothing that a machine says can name a process, hand over a descriptor or change who may speak.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+pub use locule_runtime::process::notify::{LONGEST, NAME, PLACE};
+use locule_runtime::process::notify::{VARIABLE, allowed};
 use locule_runtime::sys::fs::openat2;
 use locule_runtime::sys::socket;
 use nix::fcntl::{AT_FDCWD, OFlag};
@@ -17,14 +19,6 @@ use crate::{Context, Result};
 
 /// The directory in the machine's runtime directory, bind-mounted read-only.
 pub const DIR: &str = "notify";
-/// The socket in it.
-pub const NAME: &str = "notify.sock";
-/// Where the directory is inside; `NOTIFY_SOCKET` names the socket in it.
-pub const PLACE: &str = "/run/notify";
-/// systemd's own limit (`NOTIFY_BUFFER_MAX`).
-pub const LONGEST: usize = 4096;
-
-const VARIABLE: &str = "NOTIFY_SOCKET";
 
 /// What a machine said, as far as it passes.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -63,32 +57,11 @@ pub fn listen(run: &Path) -> Result<OwnedFd> {
     Ok(sock)
 }
 
-/// What of `message` passes: words by list, each with a value that makes sense for it.
+/// What of `message` passes.
 pub fn sift(message: &[u8]) -> Said {
-    let mut said = Said::default();
-    for line in message.split(|byte| *byte == b'\n') {
-        let Some(at) = line.iter().position(|byte| *byte == b'=') else { continue };
-        let (word, value) = (&line[..at], &line[at + 1..]);
-        if value.contains(&0) {
-            continue;
-        }
-        let number = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
-        let fits = match word {
-            b"READY" | b"RELOADING" | b"STOPPING" => value == b"1",
-            b"WATCHDOG" => value == b"1" || value == b"trigger",
-            b"ERRNO" | b"MONOTONIC_USEC" | b"EXTEND_TIMEOUT_USEC" => number,
-            b"STATUS" | b"BUSERROR" => true,
-            _ => false,
-        };
-        if !fits {
-            continue;
-        }
-        said.ready |= word == b"READY";
-        said.watchdog |= (word, value) == (b"WATCHDOG", b"1");
-        said.lines.extend_from_slice(line);
-        said.lines.push(b'\n');
-    }
-    said
+    let lines = allowed(message);
+    let said = |wanted: &[u8]| lines.split(|byte| *byte == b'\n').any(|line| line == wanted);
+    Said { ready: said(b"READY=1"), watchdog: said(b"WATCHDOG=1"), lines }
 }
 
 /// The service manager of this very process.

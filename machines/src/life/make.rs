@@ -3,6 +3,7 @@
 //! Owns the order that makes each whole or nothing: the definition comes last and goes first.
 
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use locule_images::host;
@@ -45,7 +46,10 @@ pub fn make(
             Error::new(Kind::Exists, format!("there is a container {name:?}")).hint("choose another name")
         );
     }
-    if let Err(err) = check(home, definition).and_then(|()| scrap(home, &machine)) {
+    // What does not go together is refused before anything is made.
+    let sound =
+        Definition::parse(text, Path::new(crate::definition::FILE)).and_then(|_| check(home, definition));
+    if let Err(err) = sound.and_then(|()| scrap(home, &machine)) {
         if !machine.dir().exists() {
             let _ = fs::remove_dir_all(machine.run());
         }

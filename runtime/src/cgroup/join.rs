@@ -25,7 +25,7 @@ impl Cgroup {
     /// else this one, or the one that `init` is in.
     ///
     /// The latter where an init has moved itself into a cgroup below and shared out controllers: this one takes no
-    /// process any more then. Also where it is systemd, in its [`INIT_SCOPE`], and is about to: a process that came in
+    /// process any more then. Also where it is systemd, in its `init.scope`, and is about to: a process that came in
     /// between would keep it from that for as long as it lives, and whatever it starts would have no limits.
     pub fn exec_fd(&self, inner: Option<&Path>, init: i32) -> Result<OwnedFd> {
         let doing =

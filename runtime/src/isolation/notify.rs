@@ -20,8 +20,8 @@ use crate::rootfs::clean;
 use crate::spec::{Mount, Spec};
 use crate::sys::socket;
 
-/// Where the guest listens, outside of the container.
-pub(super) const INSIDE: &str = "/run/locule/notify";
+/// The directory where the guest listens, outside of the container.
+pub const INSIDE: &str = "/run/locule/notify";
 
 /// Which of the plan's mounts leads to a socket that the document names, as podman's and a keeper's do.
 pub(crate) fn mount_of(plan: &Plan) -> Option<usize> {

@@ -44,7 +44,7 @@ pub(super) fn is_of_host(op: &MountOp, rootfs: &Path) -> bool {
 /// Makes of a container's plan that of its monitor: what the machine's own kernel does is taken out.
 ///
 /// The mounts that stay are the sources that the machine gets, in the order of their numbers; behind them is the one of
-/// [`notify::mount_of`], which is the monitor's.
+/// `notify::mount_of`, which is the monitor's.
 pub fn outer(plan: &mut Plan) {
     let rootfs = clean(&plan.rootfs);
     if let Some(at) = notify::mount_of(plan) {

@@ -10,7 +10,7 @@ pub mod hooks;
 mod init;
 pub(crate) mod members;
 mod monitor;
-pub(crate) mod notify;
+pub mod notify;
 pub mod outside;
 mod root;
 pub mod run;

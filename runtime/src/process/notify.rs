@@ -24,17 +24,18 @@ use crate::sys::fs::openat2;
 use crate::sys::mount::{MountAttr, attr};
 use crate::sys::socket;
 
-pub(crate) const VARIABLE: &str = "NOTIFY_SOCKET";
+/// What names the socket to whoever may speak.
+pub const VARIABLE: &str = "NOTIFY_SOCKET";
 /// The directory in the state entry, which is what the container gets: a socket of its own would
 /// have to exist before anybody listens.
 const DIR: &str = "notify";
 /// The socket's name in it.
-pub(crate) const NAME: &str = "notify.sock";
+pub const NAME: &str = "notify.sock";
 /// Where it is inside, as with runc.
-pub(crate) const PLACE: &str = "/run/notify";
+pub const PLACE: &str = "/run/notify";
 
 /// systemd's own limit (`NOTIFY_BUFFER_MAX`).
-const LONGEST: usize = 4096;
+pub const LONGEST: usize = 4096;
 /// Messages taken at once, so that a container that talks without end keeps nobody from its signals.
 const AT_ONCE: usize = 64;
 /// How long the manager may leave a message of ours lying.
@@ -199,6 +200,8 @@ impl Notify {
         loop {
             match socket::send_to(&self.outside, &self.manager, message, fds) {
                 Err(Errno::EAGAIN) => {
+                    // Without a peer it always looks writable.
+                    socket::connect_datagrams(&self.outside, &self.manager).doing(doing)?;
                     let mut fds = [PollFd::new(self.outside.as_fd(), PollFlags::POLLOUT)];
                     let limit = PollTimeout::try_from(PATIENCE).unwrap_or(PollTimeout::MAX);
                     if poll(&mut fds, limit).doing(doing)? == 0 {
@@ -231,10 +234,10 @@ impl AsFd for Notify {
     }
 }
 
-/// The lines of a message that may pass.
+/// The lines of a message that may pass: words by list, each with a value that makes sense for it.
 ///
 /// `BARRIER=1` needs none: its descriptor is closed by being read, when all before it was passed on.
-pub(crate) fn allowed(message: &[u8]) -> Vec<u8> {
+pub fn allowed(message: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     for line in message.split(|byte| *byte == b'\n') {
         let Some(at) = line.iter().position(|byte| *byte == b'=') else { continue };
@@ -250,6 +253,25 @@ pub(crate) fn allowed(message: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_manager_that_does_not_read_is_not_waited_for_without_end() {
+        let dir = std::env::temp_dir().join(format!("locule-manager-{}", std::process::id()));
+        std::fs::create_dir(&dir).unwrap();
+        let path = dir.join(NAME);
+        let manager = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+        let notify = Notify {
+            inside: socket::datagrams().unwrap(),
+            outside: socket::datagrams().unwrap(),
+            manager: UnixAddr::new(&path).unwrap(),
+        };
+        let err = std::iter::repeat_with(|| notify.tell(b"STATUS=x", &[])).find_map(Result::err).unwrap();
+        assert_eq!(err.errno(), Some(Errno::EAGAIN));
+        // It goes on as soon as there is room.
+        manager.recv(&mut [0; 64]).unwrap();
+        notify.tell(b"STATUS=y", &[]).unwrap();
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
 
     #[test]
     fn only_known_words_pass() {

@@ -5,12 +5,9 @@
 
 mod definition;
 
-use std::path::Path;
-
 use clap::{Arg, ArgAction, ArgMatches, value_parser};
 use locule_images::host;
-use locule_machines::definition::FILE;
-use locule_machines::{Definition, Home, Machine, keeper, life, lift};
+use locule_machines::{Home, Machine, keeper, life, lift};
 use locule_runtime::error::Context;
 use locule_runtime::process::seal;
 use locule_runtime::{Kind, Result};
@@ -97,8 +94,6 @@ fn run(globals: &Globals, matches: &ArgMatches, out: &mut Out) -> Result<i32> {
     fetch(&home, image, text(matches, "pull").unwrap_or_default())?;
     let definition = definition::read(matches, &home)?;
     let document = definition.document()?;
-    // What does not go together is refused before anything is made.
-    Definition::parse(&document, Path::new(FILE))?;
     let name = match text(matches, "name").or(text(matches, "name-word")) {
         Some(name) => name.to_owned(),
         None => free_name(&home, &definition.image)?,

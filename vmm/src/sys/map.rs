@@ -12,6 +12,16 @@ const PAGE: u64 = 4096;
 /// A huge page of the processor's.
 pub const HUGE: u64 = 2 << 20;
 
+const PROTECTION: i32 = libc::PROT_READ | libc::PROT_WRITE;
+const FLAGS: i32 = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+
+/// Maps `length` new bytes of zero, whose pages come when they are touched.
+fn anonymous(length: usize) -> io::Result<*mut u8> {
+    // SAFETY: a new mapping, wherever there is room.
+    let host = unsafe { libc::mmap(std::ptr::null_mut(), length, PROTECTION, FLAGS, -1, 0) };
+    if host == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(host.cast()) }
+}
+
 /// Memory that a guest shall have, whose pages come when they are touched.
 #[derive(Debug)]
 pub struct Mapping {
@@ -32,14 +42,7 @@ impl Mapping {
         let wrong = || io::Error::from(io::ErrorKind::InvalidInput);
         let length = usize::try_from(length).ok().filter(|length| *length > 0).ok_or_else(wrong)?;
         let room = length.checked_add(HUGE as usize).ok_or_else(wrong)?;
-        let protection = libc::PROT_READ | libc::PROT_WRITE;
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-        // SAFETY: a new mapping, wherever there is room.
-        let start = unsafe { libc::mmap(std::ptr::null_mut(), room, protection, flags, -1, 0) };
-        if start == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        let start = start.cast::<u8>();
+        let start = anonymous(room)?;
         let before = start.align_offset(HUGE as usize);
         // SAFETY: `before` is less than a huge page, and the mapping is one larger than `length`.
         let host = unsafe { start.add(before) };
@@ -64,10 +67,8 @@ impl Mapping {
 
     /// The mapping as `vm-memory` knows it, to be dropped before the mapping is.
     pub fn region(&self) -> io::Result<MmapRegion> {
-        let protection = libc::PROT_READ | libc::PROT_WRITE;
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
         // SAFETY: the range is mapped with these, and stays so for as long as this value lives.
-        unsafe { MmapRegion::build_raw(self.host, self.length, protection, flags) }
+        unsafe { MmapRegion::build_raw(self.host, self.length, PROTECTION, FLAGS) }
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error.to_string()))
     }
 }
@@ -137,21 +138,7 @@ unsafe impl Sync for Window {}
 impl Window {
     /// `length` bytes of zero, whole pages.
     pub fn new(length: usize) -> io::Result<Window> {
-        // SAFETY: a new mapping, wherever there is room.
-        let host = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                length,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
-                -1,
-                0,
-            )
-        };
-        if host == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(Window { host: host.cast(), length })
+        Ok(Window { host: anonymous(length)?, length })
     }
 
     /// Where it is mapped.

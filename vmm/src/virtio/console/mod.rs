@@ -1,7 +1,7 @@
 //! The console device with two ports: `hvc0`, and a named one that is the channel to the agent.
 //!
 //! Virtio 1.2, 5.3. Queues: input and output of port 0, input and output of the control messages, input and
-//! output of port 1. Control messages are in [`control`], a port's end on the host in [`port`].
+//! output of port 1. Control messages are in `control`, a port's end on the host in `port`.
 
 mod control;
 mod port;
