@@ -1,7 +1,8 @@
 //! The file server: any bytes as FUSE requests of a guest, beside a canary tree that must stay as it is.
 //!
 //! The input is a sequence of requests: length, operation, node, names and numbers. Nodes and handles are small
-//! numbers, so that the fuzzer meets those that the server gave out.
+//! numbers, so that the fuzzer meets those that the server gave out. Two operations are not the guest's: the monitor
+//! adds an entry, and removes one.
 #![no_main]
 
 use std::cell::RefCell;
@@ -11,12 +12,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
-use locule_vmm::fs::{Access, Server, Tree, Worker};
+use locule_vmm::fs::{Access, Cache, Server, Tree, Worker};
 use vm_memory::VolatileSlice;
 
 /// `FUSE_INIT` of a guest that offers everything.
 const INIT: u32 = 26;
 const MKNOD: u32 = 8;
+/// What no guest can ask for.
+const ADD: u8 = 200;
+const REMOVE: u8 = 201;
 
 struct Guest {
     server: Arc<Server>,
@@ -41,9 +45,12 @@ fuzz_target!(|input: &[u8]| {
         while let Some((head, after)) = rest.split_at_checked(4) {
             let length = usize::from(head[0]) * 2;
             let (body, after) = after.split_at(length.min(after.len()));
-            // Device nodes of the machine that fuzzes are nobody's business.
-            if u32::from(head[1]) != MKNOD {
-                guest.send(head[1].into(), head[2].into(), head[3], body);
+            match head[1] {
+                ADD => place.add(&guest.server, head[2], head[3]),
+                REMOVE => guest.server.shares().remove(&name(head[2])),
+                // Device nodes of the machine that fuzzes are nobody's business.
+                op if u32::from(op) == MKNOD => {}
+                op => guest.send(op.into(), head[2].into(), head[3], body),
             }
             rest = after;
         }
@@ -76,6 +83,11 @@ impl Guest {
     }
 }
 
+/// Of an entry that comes and goes; the first is there from the start.
+fn name(which: u8) -> String {
+    format!("m/{}", ["f", "1", "2", "3"][usize::from(which % 4)])
+}
+
 /// A directory of this process, emptied for each input.
 struct Place(PathBuf);
 
@@ -101,7 +113,25 @@ impl Place {
         let open = |name: &str| File::open(self.0.join(name)).unwrap().into();
         tree.add("r", open("root"), Access::ReadWrite);
         tree.add("m/f", open("fixed"), Access::ReadOnly);
+        tree.directory("m");
         Server::limited(tree, 200).unwrap()
+    }
+
+    /// The monitor adds one of three entries, if its name is free and the guest has not removed what it shows.
+    fn add(&self, server: &Arc<Server>, which: u8, how: u8) {
+        let (source, access) = match how % 3 {
+            0 => ("root/d", Access::ReadWrite),
+            1 => ("root/f", Access::ReadWrite),
+            _ => ("fixed", Access::ReadOnly),
+        };
+        let path = self.0.join(source);
+        // Links of the guest's making lead out, and its pipes are waited for.
+        let meta = fs::symlink_metadata(&path);
+        if meta.is_ok_and(|meta| meta.is_dir() || meta.is_file())
+            && let Ok(file) = File::open(path)
+        {
+            let _ = server.shares().add(&name(which), file.into(), access, Cache::AUTO);
+        }
     }
 
     fn canaries(&self) -> Vec<String> {

@@ -161,6 +161,8 @@ const SESSION: &[i64] = &[
     libc::SYS_fstat,
     libc::SYS_newfstatat,
     libc::SYS_statx,
+    // Beside `statx`, of what is added to the file server's tree: whether its file system tells anything at close.
+    libc::SYS_fstatfs,
     libc::SYS_openat2,
     libc::SYS_geteuid,
     libc::SYS_rt_sigaction,

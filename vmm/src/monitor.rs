@@ -127,6 +127,7 @@ struct Handles {
     sizer: Sizer,
     networks: Vec<Arc<Attachment>>,
     tail: Tail,
+    shares: Option<fs::Shares>,
 }
 
 impl Monitor {
@@ -165,13 +166,15 @@ impl Monitor {
             root: Root::new()?,
             posted: Vec::new(),
         };
-        let mut starter = None;
+        let (mut starter, mut shares) = (None, None);
         let (console, tail) = Console::new(config.console.take(), config.channel.take())?;
         bus.add(Box::new(console))?;
         if let Some(tree) = config.tree.take() {
             let (handle, service) = Starter::new(STACK);
             starter = Some(service);
-            bus.add(fs::device("locule", tree, handle)?)?;
+            let (device, changes) = fs::device("locule", tree, handle)?;
+            shares = Some(changes);
+            bus.add(device)?;
         }
         let (balloon, target) = Balloon::new()?;
         bus.add(Box::new(balloon))?;
@@ -218,7 +221,7 @@ impl Monitor {
             _vm: vm,
             machine,
             events,
-            handles: Handles { sizer, networks, tail },
+            handles: Handles { sizer, networks, tail, shares },
             trace,
             filter: config.filter,
             connects,
@@ -495,6 +498,11 @@ impl Running {
             Some(network) => network.attach(tap),
             None => Err(Error::refused("attaching a network", format!("the guest has no interface {index}"))),
         }
+    }
+
+    /// What adds entries to the tree that the guest mounts, and removes them; none if it was given no tree.
+    pub fn shares(&self) -> Option<fs::Shares> {
+        self.handles.shares.clone()
     }
 
     /// How often the processors came back to the monitor until now.

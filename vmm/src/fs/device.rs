@@ -14,6 +14,7 @@ use virtio_queue::{DescriptorChain, QueueT as _};
 use vm_memory::{GuestMemory as _, GuestMemoryMmap, Permissions, VolatileSlice};
 
 use super::server::Server;
+use super::shares::Shares;
 use super::tree::Tree;
 use super::worker::Worker;
 use crate::memory::Memory;
@@ -33,18 +34,21 @@ const QUEUES: &[u16] = &[128, 1024];
 /// The name that the guest mounts, filled with NUL, before the count of request queues.
 const TAG: usize = 36;
 
-/// The virtio-fs device that serves `tree` under `tag`, with threads that `starter` starts.
+/// The virtio-fs device that serves `tree` under `tag`, with threads that `starter` starts; and what changes the
+/// tree while it does.
 ///
 /// # Errors
 /// For a tag that is empty or longer than 36 bytes, and as [`Server::new`].
-pub fn device(tag: &str, tree: Tree, starter: Starter) -> Result<Box<dyn Device>> {
+pub fn device(tag: &str, tree: Tree, starter: Starter) -> Result<(Box<dyn Device>, Shares)> {
     if tag.is_empty() || tag.len() > TAG || tag.contains('\0') {
         return Err(Error::refused(format!("sharing the tree {tag:?}"), "a name of 1 to 36 bytes is needed"));
     }
     let mut config = tag.as_bytes().to_vec();
     config.resize(TAG, 0);
     config.extend_from_slice(&1u32.to_le_bytes());
-    Ok(Box::new(FileSystem { config, server: Server::new(tree)?, starter, served: None }))
+    let server = Server::new(tree)?;
+    let shares = server.shares();
+    Ok((Box::new(FileSystem { config, server, starter, served: None }), shares))
 }
 
 struct FileSystem {

@@ -15,6 +15,7 @@ use super::abi::{self, InHeader, InitIn, InitOut, OutHeader, Wire, init, op};
 use super::handles::Handles;
 use super::nodes::Nodes;
 use super::request::{Body, Pieces, Request};
+use super::shares::Shares;
 use super::sys::file::Descriptors;
 use super::sys::memory;
 use super::tree::Tree;
@@ -92,7 +93,8 @@ impl Server {
     }
 
     /// A server of `tree` that takes up at most `descriptors` descriptors beside those of the tree: an eighth
-    /// for open files, the others for files that the guest knows.
+    /// for open files, the others for files that the guest knows and for what [`Shares`] add. To add is never
+    /// refused for what the guest knows; the guest then finds so much less.
     ///
     /// # Errors
     /// As [`Server::new`].
@@ -113,6 +115,11 @@ impl Server {
     /// Where the kernel refuses that.
     pub fn worker(self: &Arc<Server>) -> crate::Result<Worker> {
         Worker::new(self.clone())
+    }
+
+    /// What adds entries to the tree and removes them.
+    pub fn shares(self: &Arc<Server>) -> Shares {
+        Shares::new(self.clone())
     }
 
     /// How many files the guest knows now.

@@ -36,7 +36,7 @@ impl Cache {
     pub const NEVER: Cache = Cache { names: Duration::ZERO, attributes: Duration::ZERO, data: false };
 }
 
-/// One name in the top directory.
+/// One name in the top directory, or in a directory of it.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) name: String,
@@ -49,6 +49,7 @@ pub(super) struct Entry {
 #[derive(Debug, Default)]
 pub struct Tree {
     entries: Vec<Entry>,
+    directories: Vec<String>,
 }
 
 impl Tree {
@@ -68,26 +69,44 @@ impl Tree {
         self.entries.push(Entry { name: name.to_owned(), file: descriptor, access, cache });
     }
 
-    /// The entries, their names checked: one part or two, and no name both a file and a directory.
-    pub(super) fn checked(self) -> Result<Vec<Entry>> {
+    /// Makes a directory `name` in the top directory, empty but for the entries that are added in it, now or
+    /// later ([`Shares`](super::Shares)). The guest believes nothing about the names in it: it asks each time.
+    pub fn directory(&mut self, name: &str) {
+        self.directories.push(name.to_owned());
+    }
+
+    /// The entries, and the directories that were asked for, their names checked: one part or two, and no name
+    /// both a file and a directory.
+    pub(super) fn checked(self) -> Result<(Vec<Entry>, Vec<String>)> {
         for (place, entry) in self.entries.iter().enumerate() {
             let parts: Vec<&str> = entry.name.split('/').collect();
-            let valid =
-                |part: &&str| !matches!(*part, "" | "." | "..") && part.len() <= 255 && !part.contains('\0');
             let taken = self
                 .entries
                 .iter()
                 .take(place)
                 .any(|other| other.name.split('/').zip(&parts).all(|(one, two)| one == *two));
-            if parts.len() > 2 || !parts.iter().all(valid) || taken {
+            if parts.len() > 2 || !parts.iter().all(|part| valid(part)) || taken {
                 return Err(Error::refused(
                     format!("sharing a file as {:?}", entry.name),
                     "a name of one part or two is needed that is not taken",
                 ));
             }
         }
-        Ok(self.entries)
+        for name in &self.directories {
+            if !valid(name) || self.entries.iter().any(|entry| entry.name == *name) {
+                return Err(Error::refused(
+                    format!("sharing a directory as {name:?}"),
+                    "a name of one part is needed that is not taken",
+                ));
+            }
+        }
+        Ok((self.entries, self.directories))
     }
+}
+
+/// Whether `part` can be a name in a directory.
+pub(super) fn valid(part: &str) -> bool {
+    !matches!(part, "" | "." | "..") && part.len() <= 255 && !part.contains(['/', '\0'])
 }
 
 #[cfg(test)]
@@ -95,8 +114,11 @@ mod tests {
     use super::*;
     use std::fs::File;
 
-    fn valid(names: &[&str]) -> bool {
+    fn checks(names: &[&str], directories: &[&str]) -> bool {
         let mut tree = Tree::new();
+        for name in directories {
+            tree.directory(name);
+        }
         for name in names {
             tree.add(name, File::open("/").unwrap().into(), Access::ReadOnly);
         }
@@ -105,11 +127,19 @@ mod tests {
 
     #[test]
     fn names_are_checked_and_taken_once() {
-        assert!(valid(&["root", "mounts/0", "mounts/1", "roo"]));
+        assert!(checks(&["root", "mounts/0", "mounts/1", "roo"], &[]));
         for bad in
             ["root", "mounts", "root/0", "mounts/0", "", ".", "..", "a/..", "/a", "a/", "a/b/c", "a\0b"]
         {
-            assert!(!valid(&["root", "mounts/0", bad]), "{bad:?}");
+            assert!(!checks(&["root", "mounts/0", bad], &[]), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn directories_are_no_entries() {
+        assert!(checks(&["root", "mounts/0"], &["pods", "mounts", "pods"]));
+        for bad in ["root", "", ".", "..", "a/b", "a\0b"] {
+            assert!(!checks(&["root", "mounts/0"], &[bad]), "{bad:?}");
         }
     }
 }

@@ -9,3 +9,4 @@ mod client;
 mod operations;
 mod programs;
 mod races;
+mod shares;

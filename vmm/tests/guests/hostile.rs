@@ -99,7 +99,7 @@ fn attack(seed: u64) -> usize {
     let devices: Vec<Box<dyn Device>> = vec![
         Box::new(mem),
         Box::new(Console::new(Some(echo()), Some(echo())).unwrap().0),
-        fs::device("share", shares.tree(), starter).unwrap(),
+        fs::device("share", shares.tree(), starter).unwrap().0,
         Box::new(Balloon::new().unwrap().0),
         Box::new(Rng::default()),
         Box::new(net::Net::new(net::Config { tap: None, mac: [2; 6], mtu: 1500 }).unwrap().0),

@@ -1,6 +1,6 @@
 //! Directories, read entry by entry.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::sync::PoisonError;
 
 use nix::errno::Errno;
@@ -142,16 +142,22 @@ impl Worker {
         true
     }
 
+    /// An offset is the number of the first node that was not told yet, so that it holds when names come and go.
+    /// Two lower ones are for the dots: no name leads to a node below 2.
     fn list_made(&self, handle: &Handle, made: &Made, offset: u64, answer: &mut Answer, plus: bool) {
-        let dots = [(&b"."[..], handle.node.id), (&b".."[..], made.parent)];
-        let names = dots.into_iter().chain(made.names.iter().map(|(name, id)| (name.as_slice(), *id)));
-        for (place, (name, id)) in names.enumerate().skip(usize::try_from(offset).unwrap_or(usize::MAX)) {
-            let kind = match self.server.nodes.get(id).as_deref().map(|node| &node.body) {
-                Ok(Is::File(file)) if file.kind == libc::S_IFREG => libc::DT_REG,
+        for (next, id, name) in [(1, handle.node.id, c"."), (2, made.parent, c"..")] {
+            let found = Found { ino: id, next, kind: libc::DT_DIR, name };
+            if offset < next && !self.add(handle, answer, &found, plus) {
+                return;
+            }
+        }
+        for (name, node) in self.server.nodes.names(handle.node.id, offset) {
+            let kind = match &node.body {
+                Is::File(file) if file.kind == libc::S_IFREG => libc::DT_REG,
                 _ => libc::DT_DIR,
             };
-            let Ok(name) = std::ffi::CString::new(name) else { continue };
-            let found = Found { ino: id, next: place as u64 + 1, kind, name: &name };
+            let Ok(name) = CString::new(name) else { continue };
+            let found = Found { ino: node.id, next: node.id + 1, kind, name: &name };
             if !self.add(handle, answer, &found, plus) {
                 return;
             }

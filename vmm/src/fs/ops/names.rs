@@ -15,7 +15,7 @@ use super::super::server::Reply;
 use super::super::sys::file::{self, Stat};
 use super::super::tree::Cache;
 use super::super::worker::Worker;
-use super::attributes::{attributes, device};
+use super::attributes::{attributes, device, present};
 
 /// The flags of an `O_PATH` descriptor of whatever a name leads to.
 pub(super) const PATH: i32 = libc::O_PATH | libc::O_NOFOLLOW;
@@ -29,7 +29,7 @@ impl Worker {
             Ok((node, stat)) => Ok(Reply::of(&self.entry(&node, &stat))),
             Err(Errno::ENOENT) => {
                 // That there is nothing may be remembered too.
-                let names = parent.file().map_or(Cache::ALWAYS, |file| file.share.cache).names;
+                let names = parent.absent();
                 if names.is_zero() {
                     return Err(Errno::ENOENT);
                 }
@@ -47,14 +47,15 @@ impl Worker {
     pub(super) fn find(&self, parent: &Node, name: &CStr) -> Result<(Arc<Node>, Option<Stat>), Errno> {
         let dir = match &parent.body {
             Is::File(file) => file.directory()?,
-            Is::Made(made) => {
-                let known = made.names.iter().find(|(other, _)| other == name.to_bytes());
-                let node = self.server.nodes.get(known.ok_or(Errno::ENOENT)?.1)?;
-                let stat = match &node.body {
-                    Is::File(file) => Some(file::stat(file.as_fd())?),
-                    Is::Made(_) => None,
+            Is::Made(_) => {
+                let node = self.server.nodes.named(parent.id, name.to_bytes()).ok_or(Errno::ENOENT)?;
+                return match present(&node) {
+                    Ok(stat) => Ok((node, stat)),
+                    Err(errno) => {
+                        self.server.nodes.forget(node.id, 1);
+                        Err(errno)
+                    }
                 };
-                return Ok((node, stat));
             }
         };
         // One name, and no link is followed: this looks at nothing outside of the directory.
@@ -70,14 +71,15 @@ impl Worker {
 
     /// What the guest is told of a node that it is given.
     pub(super) fn entry(&self, node: &Node, stat: &Option<Stat>) -> EntryOut {
-        let cache = node.file().map_or(Cache::ALWAYS, |file| file.share.cache);
+        let names = node.believed();
+        let attributes_valid = node.file().map_or(Cache::ALWAYS, |file| file.share.cache).attributes;
         EntryOut {
             nodeid: node.id,
             generation: 0,
-            entry_valid: cache.names.as_secs(),
-            attr_valid: cache.attributes.as_secs(),
-            entry_valid_nsec: cache.names.subsec_nanos(),
-            attr_valid_nsec: cache.attributes.subsec_nanos(),
+            entry_valid: names.as_secs(),
+            attr_valid: attributes_valid.as_secs(),
+            entry_valid_nsec: names.subsec_nanos(),
+            attr_valid_nsec: attributes_valid.subsec_nanos(),
             attr: attributes(node, stat),
         }
     }
