@@ -31,6 +31,7 @@ mod kind {
     pub const UPDATE: u8 = 0x0b;
     pub const SHUTDOWN: u8 = 0x0c;
     pub const NOTIFIED: u8 = 0x0d;
+    pub const REMOVE: u8 = 0x0e;
     pub const DATA: u8 = 0x40;
     pub const EOF: u8 = 0x41;
     pub const CREDIT: u8 = 0x42;
@@ -59,12 +60,11 @@ struct Form {
 fn form(kind: u8) -> Option<Form> {
     use kind::*;
     let (least, most) = match kind {
-        HOST_HELLO | NETWORK | CREATE | EXEC | UPDATE | GUEST_HELLO | CREATED | STARTED | FAILED | DONE => {
-            (1, LARGEST_DOCUMENT)
-        }
+        HOST_HELLO | NETWORK | CREATE | EXEC | UPDATE | REMOVE | GUEST_HELLO | CREATED | STARTED | FAILED
+        | DONE => (1, LARGEST_DOCUMENT),
         REFUSED => (0, LARGEST_DOCUMENT),
-        START | STATS | PS | SHUTDOWN | NOTIFIED | EOF | CLOSE | FLUSHED => (0, 0),
-        RESIZE | CREDIT => (4, 4),
+        START | SHUTDOWN | NOTIFIED | EOF | CLOSE | FLUSHED => (0, 0),
+        RESIZE | CREDIT | STATS | PS => (4, 4),
         SIGNAL | OUT_OF_MEMORY => (8, 8),
         SET_TIME | EXITED => (12, 12),
         DATA => (1, LARGEST_DATA),
@@ -79,21 +79,26 @@ fn form(kind: u8) -> Option<Form> {
     let id = matches!(
         kind,
         NETWORK
+            | CREATE
+            | START
             | EXEC
             | SIGNAL
             | RESIZE
             | STATS
             | PS
             | UPDATE
+            | REMOVE
             | DATA
             | EOF
             | CREDIT
             | CLOSE
+            | CREATED
             | STARTED
             | FAILED
             | DONE
             | EXITED
             | FLUSHED
+            | OUT_OF_MEMORY
     );
     Some(Form { least, most, stream: matches!(kind, DATA | EOF | CREDIT | CLOSE), id, from })
 }
@@ -130,8 +135,8 @@ impl Frame {
         match self {
             Frame::HostHello(hello) => put_document(out, HOST_HELLO, 0, hello),
             Frame::Network { request, interface } => put_document(out, NETWORK, *request, interface),
-            Frame::Create(create) => put_document(out, CREATE, INIT, create),
-            Frame::Start => put(out, START, 0, INIT, &[]),
+            Frame::Create { session, create } => put_document(out, CREATE, *session, create),
+            Frame::Start { session } => put(out, START, 0, *session, &[]),
             Frame::Exec { session, exec } => put_document(out, EXEC, *session, exec),
             Frame::Signal { session, scope, signal } => {
                 let scope = u32::from(*scope == Scope::All);
@@ -141,13 +146,14 @@ impl Frame {
                 let payload = [rows.to_le_bytes(), columns.to_le_bytes()].concat();
                 put(out, RESIZE, 0, *session, &payload)
             }
-            Frame::Stats { request } => put(out, STATS, 0, *request, &[]),
-            Frame::Ps { request } => put(out, PS, 0, *request, &[]),
+            Frame::Stats { request, container } => put(out, STATS, 0, *request, &container.to_le_bytes()),
+            Frame::Ps { request, container } => put(out, PS, 0, *request, &container.to_le_bytes()),
             Frame::SetTime { seconds, nanoseconds } => {
                 let payload = [&seconds.to_le_bytes()[..], &nanoseconds.to_le_bytes()].concat();
                 put(out, SET_TIME, 0, 0, &payload)
             }
-            Frame::Update { request, resources } => put_document(out, UPDATE, *request, resources),
+            Frame::Update { request, update } => put_document(out, UPDATE, *request, update),
+            Frame::Remove { request, remove } => put_document(out, REMOVE, *request, remove),
             Frame::Shutdown => put(out, SHUTDOWN, 0, 0, &[]),
             Frame::Notified => put(out, NOTIFIED, 0, 0, &[]),
             Frame::Data { session, stream, bytes } => encode_data(out, *session, *stream, bytes),
@@ -158,7 +164,7 @@ impl Frame {
             Frame::Close { session, stream } => put(out, CLOSE, stream.number(), *session, &[]),
             Frame::Refused { reason } => put(out, REFUSED, 0, 0, reason.as_bytes()),
             Frame::GuestHello(hello) => put_document(out, GUEST_HELLO, 0, hello),
-            Frame::Created(running) => put_document(out, CREATED, INIT, running),
+            Frame::Created { session, running } => put_document(out, CREATED, *session, running),
             Frame::Started { session, running } => put_document(out, STARTED, *session, running),
             Frame::Failed { id, failure } => put_document(out, FAILED, *id, failure),
             Frame::Done { request, answer } => put_document(out, DONE, *request, answer),
@@ -170,7 +176,9 @@ impl Frame {
                 put(out, EXITED, 0, *session, &words(&[how, value, u32::from(*out_of_memory)]))
             }
             Frame::Flushed { session } => put(out, FLUSHED, 0, *session, &[]),
-            Frame::OutOfMemory { kills } => put(out, OUT_OF_MEMORY, 0, 0, &kills.to_le_bytes()),
+            Frame::OutOfMemory { container, kills } => {
+                put(out, OUT_OF_MEMORY, 0, *container, &kills.to_le_bytes())
+            }
             Frame::Notify { message } => put(out, NOTIFY, 0, 0, message),
         }
     }
@@ -250,10 +258,10 @@ fn decode(kind: u8, stream: Stream, id: u32, payload: &[u8]) -> Result<Frame, Vi
     Ok(match kind {
         HOST_HELLO => Frame::HostHello(document(kind, payload)?),
         NETWORK => Frame::Network { request: id, interface: document(kind, payload)? },
-        CREATE => Frame::Create(document(kind, payload)?),
-        START => Frame::Start,
+        CREATE => Frame::Create { session: id, create: document(kind, payload)? },
+        START => Frame::Start { session: id },
         EXEC if id == INIT => {
-            return Err(Violation::new("an exec with the id of the container's own process"));
+            return Err(Violation::new("an exec with the id of the first container's own process"));
         }
         EXEC => Frame::Exec { session: id, exec: document(kind, payload)? },
         SIGNAL => {
@@ -265,8 +273,8 @@ fn decode(kind: u8, stream: Stream, id: u32, payload: &[u8]) -> Result<Frame, Vi
             Frame::Signal { session: id, scope, signal: u32_at(payload, 4)? }
         }
         RESIZE => Frame::Resize { session: id, rows: u16_at(payload, 0)?, columns: u16_at(payload, 2)? },
-        STATS => Frame::Stats { request: id },
-        PS => Frame::Ps { request: id },
+        STATS => Frame::Stats { request: id, container: u32_at(payload, 0)? },
+        PS => Frame::Ps { request: id, container: u32_at(payload, 0)? },
         SET_TIME => {
             let nanoseconds = u32_at(payload, 8)?;
             if nanoseconds >= 1_000_000_000 {
@@ -274,7 +282,8 @@ fn decode(kind: u8, stream: Stream, id: u32, payload: &[u8]) -> Result<Frame, Vi
             }
             Frame::SetTime { seconds: u64_at(payload, 0)?, nanoseconds }
         }
-        UPDATE => Frame::Update { request: id, resources: document(kind, payload)? },
+        UPDATE => Frame::Update { request: id, update: document(kind, payload)? },
+        REMOVE => Frame::Remove { request: id, remove: document(kind, payload)? },
         SHUTDOWN => Frame::Shutdown,
         NOTIFIED => Frame::Notified,
         DATA => Frame::Data { session: id, stream, bytes: payload.to_vec() },
@@ -283,7 +292,7 @@ fn decode(kind: u8, stream: Stream, id: u32, payload: &[u8]) -> Result<Frame, Vi
         CLOSE => Frame::Close { session: id, stream },
         REFUSED => Frame::Refused { reason: String::from_utf8_lossy(payload).into_owned() },
         GUEST_HELLO => Frame::GuestHello(document(kind, payload)?),
-        CREATED => Frame::Created(document(kind, payload)?),
+        CREATED => Frame::Created { session: id, running: document(kind, payload)? },
         STARTED => Frame::Started { session: id, running: document(kind, payload)? },
         FAILED => Frame::Failed { id, failure: document(kind, payload)? },
         DONE => Frame::Done { request: id, answer: document(kind, payload)? },
@@ -302,7 +311,7 @@ fn decode(kind: u8, stream: Stream, id: u32, payload: &[u8]) -> Result<Frame, Vi
             Frame::Exited { session: id, ending, out_of_memory }
         }
         FLUSHED => Frame::Flushed { session: id },
-        OUT_OF_MEMORY => Frame::OutOfMemory { kills: u64_at(payload, 0)? },
+        OUT_OF_MEMORY => Frame::OutOfMemory { container: id, kills: u64_at(payload, 0)? },
         NOTIFY => Frame::Notify { message: payload.to_vec() },
         _ => return Err(Violation::new(format!("a frame of the unknown kind {kind:#04x}"))),
     })

@@ -69,9 +69,36 @@ pub struct Create {
 pub struct Exec {
     /// The runtime specification's `process`.
     pub process: Value,
+    /// The container that it runs in, by the session of that one's own process.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub container: u32,
     /// A cgroup below the container's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<String>,
+}
+
+fn is_first(container: &u32) -> bool {
+    *container == crate::INIT
+}
+
+/// Other limits.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Update {
+    /// The container that they are for, by the session of its own process.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub container: u32,
+    /// The runtime specification's `linux.resources`.
+    pub resources: Value,
+}
+
+/// A container that shall be there no longer.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Remove {
+    /// Which one, by the session of its own process; never the first.
+    pub container: u32,
+    /// What of `/containers` the host takes away then, by name: the guest is to have nothing mounted there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trees: Vec<String>,
 }
 
 /// A process that was made.

@@ -3,7 +3,9 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use crate::document::{Create, Exec, Failure, GuestHello, HostHello, Interface, Processes, Running};
+use crate::document::{
+    Create, Exec, Failure, GuestHello, HostHello, Interface, Processes, Remove, Running, Update,
+};
 use serde_json::Value;
 
 /// Breach of the protocol: in the words of the side that saw it.
@@ -55,7 +57,7 @@ impl Stream {
 pub enum Scope {
     /// The session's process.
     Process,
-    /// Every process of the container.
+    /// Every process of the container that the session is of.
     All,
 }
 
@@ -74,15 +76,16 @@ pub enum Ending {
 pub enum Frame {
     HostHello(HostHello),
     Network { request: u32, interface: Interface },
-    Create(Create),
-    Start,
+    Create { session: u32, create: Create },
+    Start { session: u32 },
     Exec { session: u32, exec: Exec },
     Signal { session: u32, scope: Scope, signal: u32 },
     Resize { session: u32, rows: u16, columns: u16 },
-    Stats { request: u32 },
-    Ps { request: u32 },
+    Stats { request: u32, container: u32 },
+    Ps { request: u32, container: u32 },
     SetTime { seconds: u64, nanoseconds: u32 },
-    Update { request: u32, resources: Value },
+    Update { request: u32, update: Update },
+    Remove { request: u32, remove: Remove },
     Shutdown,
     Notified,
     Data { session: u32, stream: Stream, bytes: Vec<u8> },
@@ -91,13 +94,13 @@ pub enum Frame {
     Close { session: u32, stream: Stream },
     Refused { reason: String },
     GuestHello(GuestHello),
-    Created(Running),
+    Created { session: u32, running: Running },
     Started { session: u32, running: Running },
     Failed { id: u32, failure: Failure },
     Done { request: u32, answer: Value },
     Exited { session: u32, ending: Ending, out_of_memory: bool },
     Flushed { session: u32 },
-    OutOfMemory { kills: u64 },
+    OutOfMemory { container: u32, kills: u64 },
     Notify { message: Vec<u8> },
 }
 

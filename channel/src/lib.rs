@@ -18,38 +18,40 @@
 //! else is a [`Violation`]: whoever sees one says so by `Refused` where it still can, and stops reading.
 //!
 //! `id` names a session (one process, with its streams) or a request. The host chooses it, and uses
-//! it for one thing at a time: [`INIT`] is the container's own process, any other number an `exec` or a
-//! request. It is free again after the answer to a request, after `Failed`, and, for a session, after
-//! `Flushed` and the `Eof` of both output streams. `part` is a [`Stream`].
+//! it for one thing at a time: [`INIT`] is the own process of the machine's first container, any other number that of a
+//! later container, an `exec` or a request. It is free again after the answer to a request, after `Failed`, and, for a
+//! session, after `Flushed` and the `Eof` of both output streams; that of a container only after Remove, as the session
+//! of its own process is what a container is called (*container* below). `part` is a [`Stream`].
 //!
 //! | kind | frame | from | id | payload |
 //! |---|---|---|---|---|
 //! | 0x01 | Hello | host | 0 | doc [`HostHello`](document::HostHello) |
 //! | 0x02 | Network | host | request | doc [`Interface`](document::Interface); answered by Done or Failed |
-//! | 0x03 | Create | host | 0 | doc [`Create`](document::Create); answered by Created or Failed |
-//! | 0x04 | Start | host | 0 | none; answered by Started or Failed |
+//! | 0x03 | Create | host | session | doc [`Create`](document::Create); answered by Created or Failed |
+//! | 0x04 | Start | host | session | none; answered by Started or Failed |
 //! | 0x05 | Exec | host | session | doc [`Exec`](document::Exec); answered by Started or Failed |
-//! | 0x06 | Signal | host | session | u32 scope (0 the process, 1 all of the container; id 0 then), u32 number; no answer |
+//! | 0x06 | Signal | host | session | u32 scope (0 the process, 1 all of the container that `id` is), u32 number; no answer |
 //! | 0x07 | Resize | host | session | u16 rows, u16 columns; no answer |
-//! | 0x08 | Stats | host | request | none; answered by Done with [`Stats`](document) or Failed |
-//! | 0x09 | Ps | host | request | none; answered by Done with [`Processes`](document::Processes) or Failed |
+//! | 0x08 | Stats | host | request | u32 container; answered by Done with [`Stats`](document) or Failed |
+//! | 0x09 | Ps | host | request | u32 container; answered by Done with [`Processes`](document::Processes) or Failed |
 //! | 0x0a | SetTime | host | 0 | u64 seconds, u32 nanoseconds since 1970 UTC; no answer |
-//! | 0x0b | Update | host | request | doc: `linux.resources` of the runtime specification; answered by Done or Failed |
+//! | 0x0b | Update | host | request | doc [`Update`](document::Update); answered by Done or Failed |
 //! | 0x0c | Shutdown | host | 0 | none; the guest ends what runs, writes back, and powers off |
 //! | 0x0d | Notified | host | 0 | none; one more Notify is done with |
+//! | 0x0e | Remove | host | request | doc [`Remove`](document::Remove); what runs in it is killed, nothing of it stays; for a container that is not there, the trees alone; answered by Done or Failed |
 //! | 0x40 | Data | both | session | `part`, 1 to [`LARGEST_DATA`] bytes |
 //! | 0x41 | Eof | both | session | `part`; nothing follows on that stream |
 //! | 0x42 | Credit | both | session | `part`, u32: so many more bytes may be sent to me |
 //! | 0x43 | Close | both | session | `part`; I take no more of that stream: who writes it is to see a closed pipe |
 //! | 0x44 | Refused | both | 0 | UTF-8 text: the sender reads nothing more, and why |
 //! | 0x81 | Hello | guest | 0 | doc [`GuestHello`](document::GuestHello) |
-//! | 0x82 | Created | guest | 0 | doc [`Running`](document::Running) |
+//! | 0x82 | Created | guest | session | doc [`Running`](document::Running) |
 //! | 0x83 | Started | guest | session | doc [`Running`](document::Running) |
 //! | 0x84 | Failed | guest | any | doc [`Failure`](document::Failure) |
 //! | 0x85 | Done | guest | request | doc, `null` where nothing is to be told |
 //! | 0x86 | Exited | guest | session | u32 how (0 exit code, 1 signal), u32 value, u32 out of memory (0 or 1) |
 //! | 0x87 | Flushed | guest | session | none; what the process had written when it ended has been sent |
-//! | 0x88 | OutOfMemory | guest | 0 | u64: how often the kernel has killed in the container so far |
+//! | 0x88 | OutOfMemory | guest | container | u64: how often the kernel has killed in the container so far |
 //! | 0x89 | Notify | guest | 0 | 1 to [`LARGEST_NOTIFICATION`] bytes: what the container said by sd_notify(3), as it said it |
 //!
 //! # The order
@@ -61,7 +63,7 @@
 //!   |<------------------------ Hello --|
 //!   | -- Hello ----------------------->|
 //!   | -- Network (any number) -------->|   answered by Done
-//!   | -- Create ---------------------->|   the container is made, and waits
+//!   | -- Create ---------------------->|   the first container is made, and waits; others at any time
 //!   |<---------------------- Created --|
 //!   | -- Start ----------------------->|
 //!   |<---------------------- Started --|
@@ -94,12 +96,12 @@ pub use frame::{Ending, Frame, Scope, Stream, Violation};
 pub use link::Link;
 
 /// Version of the wire format; a peer of another version is refused.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Name of the virtio console's port.
 pub const PORT: &str = "org.locule.channel";
 
-/// Id of the container's own process.
+/// Id of the own process of a machine's first container, and so that container's.
 pub const INIT: u32 = 0;
 
 /// Most bytes in one Data frame.
@@ -117,5 +119,5 @@ pub const LARGEST_NOTIFICATION: usize = 4096;
 /// Most Notify frames that the host has not answered yet.
 pub const MOST_NOTIFICATIONS: usize = 64;
 
-/// Most sessions at once, the container's own process among them.
+/// Most sessions at once, the containers' own processes among them.
 pub const MOST_SESSIONS: usize = 1024;

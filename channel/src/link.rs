@@ -150,12 +150,12 @@ mod tests {
     #[test]
     fn frames_cross_and_an_end_is_seen_after_them() {
         let (mut host, mut guest) = pair();
-        host.send(&Frame::Start).unwrap();
+        host.send(&Frame::Start { session: 0 }).unwrap();
         host.flush();
         drop(host);
         let mut buffer = [0; 4096];
         guest.fill(&mut buffer);
-        assert!(matches!(guest.receive().unwrap(), Some(Frame::Start)));
+        assert!(matches!(guest.receive().unwrap(), Some(Frame::Start { session: 0 })));
         // Nobody takes this any more, and that alone does not hide what is still to be read.
         guest.send(&Frame::Flushed { session: 0 }).unwrap();
         guest.flush();

@@ -37,8 +37,9 @@ fn again(side: Side, frame: &Frame) {
     let said = decoder.next().expect("what was encoded").expect("a whole frame");
     // Fractions are read to a unit in the last place (serde_json's `float_roundtrip` is off); no document of ours has any.
     let value = match frame {
-        Frame::Done { answer: value, .. } | Frame::Update { resources: value, .. } => Some(value),
-        Frame::Create(create) => Some(&create.config),
+        Frame::Done { answer: value, .. } => Some(value),
+        Frame::Update { update, .. } => Some(&update.resources),
+        Frame::Create { create, .. } => Some(&create.config),
         Frame::Exec { exec, .. } => Some(&exec.process),
         _ => None,
     };

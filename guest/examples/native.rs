@@ -3,7 +3,8 @@
 //!
 //!     native TREE CGROUP CONTROL
 //!
-//! TREE is laid out as a machine's: `init`, `root/`, `mounts/`; and `config.json` beside them. CGROUP is an empty
+//! TREE is laid out as a machine's: `init`, `root/`, `mounts/`, `containers/`; and `config.json` beside them. What another
+//! container brings that is asked for lies in `containers/` already, under its name. CGROUP is an empty
 //! cgroup for the guest; CONTROL the path of the control socket to be made. `LOCULE_NETWORK` is a document of an
 //! interface to set up, and `LOCULE_LINK` a command that makes it in the guest's network namespace. `LOCULE_NOTIFY` is a
 //! directory where somebody listens to the container's notifications.
@@ -19,7 +20,7 @@ use locule_runtime::error::{Context, Error, Result};
 use locule_runtime::isolation::notify::Way;
 use locule_runtime::sys::process::{block_signals, dup_to, inheritable};
 use locule_runtime::sys::socket;
-use locule_vmm::session::{Session, Status};
+use locule_vmm::session::{Session, Status, Trees};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
 const GUEST: &str = r#"
@@ -54,6 +55,17 @@ fn main() {
     }
 }
 
+/// What other containers bring is there.
+struct Laid;
+
+impl Trees for Laid {
+    fn add(&mut self, _: &str, _: OwnedFd) -> Result<()> {
+        Ok(())
+    }
+
+    fn remove(&mut self, _: &str) {}
+}
+
 fn tell(out_of_memory: bool) {
     if out_of_memory {
         eprintln!("native: out of memory");
@@ -77,6 +89,7 @@ fn run(tree: &Path, cgroup: &str, control: &Path) -> Result<Status> {
         .doing(|| "making the channel")?;
     let mut guest = spawn(tree, cgroup, theirs)?;
     let mut session = Session::new(ours, stdio, terminal, Some(listener), None)?;
+    session.take_others(Laid);
     if let Some(directory) = std::env::var_os("LOCULE_NOTIFY") {
         let directory = std::fs::File::open(directory).doing(|| "opening LOCULE_NOTIFY")?;
         session.pass_notifications(Way::new(directory.into())?);

@@ -1,6 +1,6 @@
 //! locule-guest: process 1 of a VM container.
 //!
-//! It makes the guest fit for a container ([`setup`]), makes the container by the runtime's own code
+//! It makes the guest fit for containers ([`setup`]), makes them by the runtime's own code
 //! ([`worker`], a process for each act, since the runtime wants one thread and clones), and serves the
 //! monitor over the channel ([`agent`]). It trusts neither of both: whatever the workload does or the
 //! host sends, this process goes on, as its end is the end of the machine.
@@ -22,14 +22,17 @@ mod sys;
 mod uevent;
 mod worker;
 
-/// Where the guest keeps what it makes: the container's bundle and state.
+/// Where the guest keeps what it makes: the containers' bundles and state.
 const PLACE: &str = "/run/locule";
 
 /// The runtime's state root.
 const STATE: &str = "/run/locule/state";
 
-/// The container's bundle.
+/// The first container's bundle; the others' are beside it.
 const BUNDLE: &str = "/run/locule/bundle";
+
+/// Where the host puts the trees of containers that come later, and takes them away again.
+const CONTAINERS: &str = "/containers";
 
 /// From words to exit code; process 1 of a machine never comes back.
 #[cfg_attr(test, allow(dead_code))]

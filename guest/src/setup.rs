@@ -1,6 +1,6 @@
 //! The guest's own file systems: what a container's parent needs, around the trees that the host shares.
 //!
-//! The root that the kernel mounted is the host's read-only directory with `root`, `mounts` and `modules`;
+//! The root that the kernel mounted is the host's read-only directory with `root`, `mounts`, `modules` and `containers`;
 //! it has no place to mount on. So a tmpfs becomes the root, and those trees are attached in it.
 
 use std::os::fd::OwnedFd;
@@ -35,7 +35,8 @@ const DESCRIPTORS: (u64, u64) = (1024, 524_288);
 const OWN_CGROUP: &str = "/sys/fs/cgroup/locule-guest";
 
 /// The shares that are attached in the new root, and whether there must be one.
-const SHARES: [(&str, bool); 3] = [("root", true), ("mounts", false), ("modules", false)];
+const SHARES: [(&str, bool); 4] =
+    [("root", true), ("mounts", false), ("modules", false), ("containers", false)];
 
 /// The devices of a namespace's /dev; a machine has the kernel's own.
 const DEVICES: [(&str, u64, u64); 6] =
@@ -51,9 +52,7 @@ pub fn run(place: Place) -> Result<Vec<String>> {
     standard_descriptors(place)?;
     mount("sysfs", "/sys", &[], attr::NOSUID | attr::NODEV | attr::NOEXEC)?;
     mount("tmpfs", "/run", &[("mode", "755")], attr::NOSUID | attr::NODEV)?;
-    for dir in [crate::PLACE, crate::BUNDLE] {
-        make_dir(dir)?;
-    }
+    make_dir(crate::PLACE)?;
     if let Err(err) = cgroups() {
         warnings.push(format!("the guest has no cgroups: {err}"));
     }
@@ -101,7 +100,7 @@ fn new_root() -> Result<()> {
     let base = detached(c"tmpfs", &[(c"mode", c"755")], attr::NOSUID | attr::NODEV).doing(doing)?;
     attach(&base, open("/root").doing(doing)?).doing(doing)?;
     nix::unistd::fchdir(&base).doing(doing)?;
-    for name in ["root", "mounts", "modules", "tmp"] {
+    for name in SHARES.map(|(name, _)| name).into_iter().chain(["tmp"]) {
         make_dir(name)?;
     }
     for (name, tree) in shares {

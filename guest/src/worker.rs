@@ -17,8 +17,10 @@ use locule_runtime::process::exec::{ExecRequest, exec};
 use locule_runtime::process::seal::Seal;
 use locule_runtime::sys::process::{adopt, cloexec_from};
 use locule_runtime::{Error, Kind, Store};
+use nix::errno::Errno;
+use nix::mount::{MntFlags, umount2};
 
-use crate::{BUNDLE, STATE, setup};
+use crate::{CONTAINERS, STATE, setup};
 
 /// What a worker tells.
 pub type Outcome = std::result::Result<Running, Failure>;
@@ -32,8 +34,9 @@ pub fn main(act: &str, result: &str, words: &[&str]) -> i32 {
     let _ = cloexec_from(3);
     setup::usual_limits();
     let outcome: Outcome = match (act, words) {
-        ("create", [id, console @ ..]) => create(id, console.first().copied()),
+        ("create", [id, bundle, console @ ..]) => create(id, bundle, console.first().copied()),
         ("start", [id]) => start(id),
+        ("remove", [id, trees @ ..]) => remove(id, trees),
         ("exec", [id, file, cgroup, console @ ..]) => exec_in(id, file, cgroup, console.first().copied()),
         _ => Err(Error::invalid(format!("unknown act {act:?}"))),
     }
@@ -65,11 +68,11 @@ pub fn failure(err: &Error) -> Failure {
     Failure { kind, message: err.to_string() }
 }
 
-fn create(id: &str, console: Option<&str>) -> Result<Running> {
+fn create(id: &str, bundle: &str, console: Option<&str>) -> Result<Running> {
     let store = Store::create_root(Path::new(STATE), false)?;
     let request = CreateRequest {
         id: id.to_owned(),
-        bundle: PathBuf::from(BUNDLE),
+        bundle: PathBuf::from(bundle),
         pid_file: None,
         pidfd_socket: None,
         console_socket: console.map(PathBuf::from),
@@ -91,6 +94,30 @@ fn start(id: &str) -> Result<Running> {
     container.start()?;
     let pid = container.state().init.as_ref().map_or(0, |init| init.pid);
     Ok(Running { pid, warnings: Vec::new() })
+}
+
+/// Ends a container and leaves nothing of it, so that the host can take away the `trees` that it shares for it.
+fn remove(id: &str, trees: &[&str]) -> Result<Running> {
+    if !id.is_empty() {
+        locule_runtime::delete(&Store::open(Path::new(STATE))?, id, true)?;
+    }
+    for tree in trees {
+        unmount(&format!("{CONTAINERS}/{tree}"))?;
+    }
+    Ok(Running::default())
+}
+
+/// Unmounts all that is mounted on `path`. umount2(2) looks a path up without the flag that would have the kernel mount
+/// there what a share announces, so that this never makes what it is to undo.
+fn unmount(path: &str) -> Result<()> {
+    loop {
+        match umount2(path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
+            Ok(()) => {}
+            // Files, and directories that nobody visited, have nothing mounted.
+            Err(Errno::EINVAL | Errno::ENOENT) => return Ok(()),
+            Err(errno) => return Err(errno).doing(|| format!("unmounting {path}")),
+        }
+    }
 }
 
 fn exec_in(id: &str, file: &str, cgroup: &str, console: Option<&str>) -> Result<Running> {

@@ -14,7 +14,7 @@ use crate::attrs::rdt;
 use crate::cgroup::{self, Cgroup, Purpose};
 use crate::contract::{self, NOT_RUNNING};
 use crate::error::{Context, Error, Kind, Result};
-use crate::isolation::control::{self, Answer, Ask, Connection};
+use crate::isolation::control::{self, Answer, Ask, Connection, Questions};
 use crate::isolation::{self, Isolation, split, takeover};
 use crate::process::channel::{Channel, Message};
 use crate::process::create::DEATH;
@@ -61,6 +61,11 @@ impl Container {
     /// Whether a virtual machine runs its processes.
     pub fn is_vm(&self) -> bool {
         self.state.isolation == Isolation::Vm
+    }
+
+    /// Whether that virtual machine is another container's.
+    fn is_in_anothers(&self) -> bool {
+        self.state.machine.is_some()
     }
 
     /// Its directory.
@@ -183,7 +188,7 @@ impl Container {
         let channel = Channel::over(gate);
         // From here on it counts as started; init ends if no word follows.
         self.entry.remove_gate()?;
-        if self.is_vm() {
+        if self.is_vm() && !self.is_in_anothers() {
             let (pid, pidfd) = now.init()?;
             channel.send(&takeover::take_over(pid, &pidfd)?).map_err(gone)?;
         }
@@ -267,6 +272,13 @@ impl Container {
 
     /// Freezes all processes.
     pub fn pause(&self) -> Result<()> {
+        if let Some(machine) = &self.state.machine {
+            return Err(Error::unsupported(format!(
+                "cannot pause container {:?}: it lives in the virtual machine of {machine:?}",
+                self.state.id
+            ))
+            .hint("pause that one, with all that live in it"));
+        }
         match self.status()? {
             Status::Running | Status::Created => self.needed_cgroup("pause")?.freeze(DEATH),
             status => Err(Error::new(
@@ -309,7 +321,8 @@ impl Container {
 
     /// How often the virtual machine's own kernel has killed in the container for lack of memory.
     pub fn inner_kills(&self) -> Result<u64> {
-        let monitor = self.monitor("measure")?;
+        self.hears("measure")?;
+        let monitor = Connection::to(self)?;
         monitor.ask(&Ask::Kills(None), &[])?;
         // It answers this itself; one whose machine could not boot hears nobody but `start`.
         let answer = if monitor.has_answered(MEASURING)? { monitor.answered()? } else { None };
@@ -321,10 +334,16 @@ impl Container {
         }
     }
 
-    /// A connection to the machine's monitor, which hears nothing while it is frozen.
-    fn monitor(&self, act: &str) -> Result<Connection> {
+    /// A connection to the machine's monitor.
+    fn monitor(&self, act: &str) -> Result<Box<dyn Questions>> {
+        self.hears(act)?;
+        isolation::hypervisor()?.connect(self)
+    }
+
+    /// Refuses where the machine's monitor would hear nothing.
+    fn hears(&self, act: &str) -> Result<()> {
         match self.status()? {
-            Status::Running | Status::Created => Connection::open(&self.entry),
+            Status::Running | Status::Created => Ok(()),
             Status::Paused => Err(Error::new(
                 Kind::State,
                 format!("cannot {act} container {:?}: its machine is paused", self.state.id),
@@ -364,9 +383,14 @@ impl Container {
         };
         let mut wanted = complete(resources, &stored);
         let inside = if self.is_vm() {
-            let inside = split::inner_resources(&wanted);
-            let hypervisor = isolation::hypervisor()?;
-            wanted = split::outer_resources(&wanted, &|limit| hypervisor.allowance(limit));
+            let inside = if self.is_in_anothers() {
+                split::inner_resources(&std::mem::take(&mut wanted), split::Machine::Anothers)
+            } else {
+                let hypervisor = isolation::hypervisor()?;
+                let inside = split::inner_resources(&wanted, split::Machine::Own);
+                wanted = split::outer_resources(&wanted, &|limit| hypervisor.allowance(limit));
+                inside
+            };
             // Asked for before anything is changed: a paused machine would not hear it.
             (inside != Resources::default())
                 .then(|| self.monitor("update"))
@@ -480,6 +504,9 @@ impl Container {
     ///
     /// The caller holds the lock.
     fn destroy(&self, store: &Store) -> Result<()> {
+        if self.is_in_anothers() {
+            isolation::hypervisor()?.await_absence(self)?;
+        }
         match (self.cgroup()?, &self.state.cgroup) {
             (Some(cgroup), _) => cgroup.remove(true, DEATH)?,
             (None, Some(record)) => cgroup::forget(record),

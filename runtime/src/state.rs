@@ -81,6 +81,9 @@ pub struct State {
     /// What separates it from the host.
     #[serde(default, skip_serializing_if = "Isolation::is_namespaces")]
     pub isolation: Isolation,
+    /// The container whose machine it runs in, where that is another's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<String>,
     /// The document's annotations.
     pub annotations: StringMap,
 }
@@ -273,6 +276,17 @@ impl Entry {
     /// The container's id.
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// The directory of container `id` in the same state root.
+    pub fn sibling(&self, id: &str) -> Result<Entry> {
+        check_id(id)?;
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW;
+        match openat2(&self.dir, format!("../{id}"), flags, 0, libc::RESOLVE_NO_SYMLINKS) {
+            Ok(dir) => Ok(Entry { id: id.to_owned(), dir }),
+            Err(Errno::ENOENT | Errno::ENOTDIR) => Err(absent(id)),
+            Err(errno) => Err(errno).doing(|| format!("opening the state of container {id:?}")),
+        }
     }
 
     /// The directory.

@@ -117,7 +117,7 @@ impl Watch {
 impl Machine {
     /// Asks the monitor of `container`; `None` without one.
     fn open(container: &Container, kills: Option<u64>) -> Result<Option<Machine>> {
-        let monitor = match Connection::open(container.entry()) {
+        let monitor = match Connection::to(container) {
             Err(err) if err.kind() == Kind::NotRunning => return Ok(None),
             other => other?,
         };

@@ -45,7 +45,7 @@ impl Hypervisor for Kvm {
     fn open(&self, wanted: &Wanted<'_>) -> Result<Box<dyn Monitor>> {
         let refused = |err: Error| err.context("isolation vm");
         let kvm = kvm().map_err(refused)?;
-        let size = size::Size::of(wanted.resources).map_err(refused)?;
+        let size = size::Size::of(&size::of_pod(wanted.annotations, wanted.resources)).map_err(refused)?;
         let agent = guest::open().map_err(refused)?;
         let kernel = kernel::chosen().and_then(|kernel| kernel.open(&agent)).map_err(refused)?;
         let options = options::Options::of(wanted.annotations).map_err(refused)?;

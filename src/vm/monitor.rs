@@ -17,8 +17,8 @@ use locule_runtime::isolation::{Stage, Starter};
 use locule_runtime::sys::process;
 use locule_runtime::{Error, Kind};
 use locule_vmm::filter::{self, Kind as Thread};
-use locule_vmm::fs::{Access, Cache, Tree};
-use locule_vmm::session::{Session, Status, Woke};
+use locule_vmm::fs::{Access, Cache, Shares, Tree};
+use locule_vmm::session::{Session, Status, Trees, Woke};
 use locule_vmm::{Config, Ending, Monitor, Running, net, vsock};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -27,6 +27,8 @@ use super::{Parts, jail, network};
 
 /// How long a guest may take to write back and power off, once its workload has ended.
 const GOODBYE: Duration = Duration::from_secs(20);
+/// Where the guest finds what other containers bring.
+const OTHERS: &str = "containers";
 /// The exit code for a machine that ended before its workload told how.
 const LOST: i32 = 255;
 
@@ -46,6 +48,19 @@ pub fn run(parts: Parts, mut stage: Stage) -> ! {
         Err(err) => fail_at_start(&mut stage, machine.explain(err)),
     };
     machine.end(status)
+}
+
+/// What containers bring that come to the machine later, shown to the guest.
+struct Others(Shares);
+
+impl Trees for Others {
+    fn add(&mut self, name: &str, tree: OwnedFd) -> Result<()> {
+        self.0.add(&format!("{OTHERS}/{name}"), tree, Access::ReadWrite, Cache::AUTO).map_err(lift)
+    }
+
+    fn remove(&mut self, name: &str) {
+        self.0.remove(&format!("{OTHERS}/{name}"));
+    }
 }
 
 /// A machine that runs, and the session with its guest.
@@ -68,6 +83,8 @@ impl Machine {
         if let Some(modules) = kernel.modules {
             tree.add_cached("modules", modules.into(), Access::ReadOnly, Cache::ALWAYS);
         }
+        // What other containers bring that come to the machine later.
+        tree.directory(OTHERS);
         let cache = if options.exclusive { Cache::ALWAYS } else { Cache::AUTO };
         tree.add_cached("root", copy(&stage.root)?, Access::ReadWrite, cache);
         for (number, mount) in stage.mounts.iter().enumerate() {
@@ -112,10 +129,18 @@ impl Machine {
         jail::enter()?;
         let running = monitor.start().map_err(lift)?;
         let ending = own(running.ending())?;
-        let mut session =
-            Session::new(ours.into(), stdio, terminal, Some(copy(&stage.control)?), Some(ending))?;
+        let mut session = Session::new(
+            ours.into(),
+            stdio,
+            terminal,
+            stage.control.as_ref().map(copy).transpose()?,
+            Some(ending),
+        )?;
         if let Some(directory) = &stage.notify {
             session.pass_notifications(Way::new(copy(directory)?)?);
+        }
+        if let Some(shares) = running.shares() {
+            session.take_others(Others(shares));
         }
         let sizer = running.sizer();
         session.on_limits(move |limits| sizer.set(size.memory_for(limits)?).map_err(lift));

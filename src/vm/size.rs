@@ -2,7 +2,7 @@
 //!
 //! Pure, but for two looks at the host.
 
-use locule_runtime::spec::Resources;
+use locule_runtime::spec::{Resources, StringMap};
 use locule_runtime::{Error, Result};
 
 const MIB: u64 = 1 << 20;
@@ -33,6 +33,22 @@ pub struct Size {
 /// A kernel describes each page of its memory in 64 bytes.
 pub fn allowance(limit: Option<u64>) -> u64 {
     GUEST + MONITOR + limit.unwrap_or(0) / 32
+}
+
+/// The limits of a whole pod where its first container is made for it: containerd says them in annotations, as that container
+/// itself has none.
+pub fn of_pod(annotations: &StringMap, own: &Resources) -> Resources {
+    let number = |name: &str| annotations.get(name)?.parse::<i64>().ok().filter(|number| *number > 0);
+    let mut all = own.clone();
+    if let Some(limit) = number("io.kubernetes.cri.sandbox-memory") {
+        all.memory.get_or_insert_default().limit = Some(limit);
+    }
+    if let Some(quota) = number("io.kubernetes.cri.sandbox-cpu-quota") {
+        let cpu = all.cpu.get_or_insert_default();
+        cpu.quota = Some(quota);
+        cpu.period = number("io.kubernetes.cri.sandbox-cpu-period").map(i64::unsigned_abs).or(cpu.period);
+    }
+    all
 }
 
 impl Size {
@@ -146,6 +162,28 @@ mod tests {
         assert!(of(1 << 30) > (1 << 30) + GUEST && of(-1) == MOST);
         assert!(of(i64::MAX) <= size.memory + size.growth() + 2 * MIB);
         assert_eq!(size.growth() % (2 * MIB), 0);
+    }
+
+    #[test]
+    fn a_pod_is_as_large_as_its_annotations_say() {
+        let of = |pairs: &[(&str, &str)]| {
+            let annotations =
+                pairs.iter().map(|(name, value)| (format!("io.kubernetes.cri.{name}"), (*value).to_owned()));
+            of_pod(&annotations.collect(), &Resources::default())
+        };
+        let pod = of(&[
+            ("sandbox-memory", "268435456"),
+            ("sandbox-cpu-quota", "150000"),
+            ("sandbox-cpu-period", "100000"),
+        ]);
+        assert_eq!(pod.memory.unwrap().limit, Some(256 << 20));
+        let cpu = pod.cpu.unwrap();
+        assert_eq!((cpu.quota, cpu.period), (Some(150_000), Some(100_000)));
+        // What the kubelet says of a pod without limits.
+        assert_eq!(
+            of(&[("sandbox-memory", "0"), ("sandbox-cpu-quota", "0"), ("x", "")]),
+            Resources::default()
+        );
     }
 
     #[test]

@@ -1,5 +1,7 @@
 use super::*;
-use crate::document::{Create, Exec, Failure, FailureKind, GuestHello, HostHello, Interface, Running, Time};
+use crate::document::{
+    Create, Exec, Failure, FailureKind, GuestHello, HostHello, Interface, Remove, Running, Time, Update,
+};
 use serde_json::json;
 
 fn host_frames() -> Vec<Frame> {
@@ -12,16 +14,27 @@ fn host_frames() -> Vec<Frame> {
             modules: vec!["overlay".into()],
         }),
         Frame::Network { request: 7, interface: Interface { name: "eth0".into(), ..Interface::default() } },
-        Frame::Create(Create { id: "web1".into(), config: json!({"ociVersion": "1.2.0"}), notify: true }),
-        Frame::Create(Create { id: "web1".into(), config: json!({}), notify: false }),
-        Frame::Start,
-        Frame::Exec { session: 9, exec: Exec { process: json!({"args": ["id"]}), cgroup: None } },
+        Frame::Create {
+            session: INIT,
+            create: Create { id: "web1".into(), config: json!({"ociVersion": "1.2.0"}), notify: true },
+        },
+        Frame::Create { session: 8, create: Create { id: "web2".into(), config: json!({}), notify: false } },
+        Frame::Start { session: INIT },
+        Frame::Start { session: 8 },
+        Frame::Exec {
+            session: 9,
+            exec: Exec { process: json!({"args": ["id"]}), container: 8, cgroup: None },
+        },
         Frame::Signal { session: 0, scope: Scope::All, signal: 9 },
         Frame::Resize { session: 9, rows: 24, columns: 80 },
-        Frame::Stats { request: 11 },
-        Frame::Ps { request: 12 },
+        Frame::Stats { request: 11, container: INIT },
+        Frame::Ps { request: 12, container: 8 },
         Frame::SetTime { seconds: u64::MAX, nanoseconds: 999_999_999 },
-        Frame::Update { request: 13, resources: json!({"pids": {"limit": 5}}) },
+        Frame::Update {
+            request: 13,
+            update: Update { container: 8, resources: json!({"pids": {"limit": 5}}) },
+        },
+        Frame::Remove { request: 14, remove: Remove { container: 8, trees: vec!["8.root".into()] } },
         Frame::Shutdown,
         Frame::Notified,
         Frame::Data { session: u32::MAX, stream: Stream::Stdin, bytes: vec![0; LARGEST_DATA] },
@@ -35,7 +48,7 @@ fn host_frames() -> Vec<Frame> {
 fn guest_frames() -> Vec<Frame> {
     vec![
         Frame::GuestHello(GuestHello { version: 1, kernel: "6.12.0".into(), ..GuestHello::default() }),
-        Frame::Created(Running { pid: 41, warnings: vec!["no swap".into()] }),
+        Frame::Created { session: 8, running: Running { pid: 41, warnings: vec!["no swap".into()] } },
         Frame::Started { session: 9, running: Running { pid: 42, warnings: vec![] } },
         Frame::Failed {
             id: 9,
@@ -45,7 +58,7 @@ fn guest_frames() -> Vec<Frame> {
         Frame::Exited { session: 9, ending: Ending::Code(42), out_of_memory: false },
         Frame::Exited { session: 0, ending: Ending::Signal(9), out_of_memory: true },
         Frame::Flushed { session: 9 },
-        Frame::OutOfMemory { kills: 3 },
+        Frame::OutOfMemory { container: 8, kills: 3 },
         Frame::Notify { message: b"READY=1\nSTATUS=up".to_vec() },
         Frame::Notify { message: vec![0xff; LARGEST_NOTIFICATION] },
         Frame::Data { session: 0, stream: Stream::Stdout, bytes: b"hello".to_vec() },
@@ -110,7 +123,8 @@ fn what_breaks_the_form_is_refused_before_it_is_waited_for() {
         header(1, kind::START, 0, 0, 0),
         header(0, kind::START, 1, 0, 0),
         header(0, kind::START, 0, 1, 0),
-        header(0, kind::START, 0, 0, 1),
+        header(0, kind::SHUTDOWN, 0, 0, 1),
+        header(0, kind::STATS, 0, 0, 1),
         header(0, kind::EOF, 3, 0, 0),
         header(3, kind::RESIZE, 0, 0, 0),
         [header(4, kind::EXEC, 0, 0, 0), b"null".to_vec()].concat(),

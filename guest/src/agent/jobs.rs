@@ -21,12 +21,14 @@ const FIRST_FREE: i32 = 400;
 /// What a worker is at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Act {
-    /// Makes the container.
-    Create,
+    /// Makes the container of this number.
+    Create(u32),
     /// Lets it go.
-    Start,
+    Start(u32),
     /// Runs one more process, of this session.
     Exec(u32),
+    /// Kills all in a container and deletes it; nobody waits for an answer where no request asked for it.
+    Remove { request: Option<u32>, container: u32 },
 }
 
 /// A worker.
@@ -46,9 +48,10 @@ impl Job {
         let theirs = inheritable(theirs, FIRST_FREE).doing(doing)?;
         let mut command = Command::new("/proc/self/exe");
         let name = match act {
-            Act::Create => "create",
-            Act::Start => "start",
+            Act::Create(_) => "create",
+            Act::Start(_) => "start",
             Act::Exec(_) => "exec",
+            Act::Remove { .. } => "remove",
         };
         command.arg(name).arg(theirs.as_raw_fd().to_string()).args(words).env_clear().current_dir("/");
         match stdio {
@@ -75,6 +78,8 @@ impl Job {
     /// How it went, once that was told whole.
     pub fn outcome(&mut self) -> Option<Outcome> {
         let mut chunk = [0u8; 4096];
+        // Asked first: a worker may tell all and end between a look at an empty pipe and this.
+        let open = self.is_open();
         loop {
             match nix::unistd::read(&self.pipe, &mut chunk) {
                 Ok(0) => break,
@@ -88,7 +93,7 @@ impl Job {
         match serde_json::from_slice(&self.text) {
             Ok(outcome) => Some(outcome),
             // It is told in one write, and what is not all there yet has not ended.
-            Err(_) if self.is_open() => None,
+            Err(_) if open => None,
             Err(_) => Some(Err(died())),
         }
     }

@@ -4,27 +4,28 @@
 mod jobs;
 mod notify;
 mod requests;
+mod served;
 mod session;
 
-use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use locule_channel::document::GuestHello;
 use locule_channel::{Ending, Frame, INIT, Link, MOST_NOTIFICATIONS, Side, VERSION, Violation};
-use locule_runtime::cgroup::{Event, Watch};
+use locule_runtime::Error;
+use locule_runtime::cgroup::Watch;
 use locule_runtime::error::{Context, Result};
 use locule_runtime::sys::clone::{Exit, reap_any};
 use locule_runtime::sys::process::{adopt, block_signals, next_signal, signalfd};
-use locule_runtime::{Container, Error, Store};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::reboot::{RebootMode, reboot};
+use serde_json::Value;
 
 use crate::setup::{self, Place};
-use crate::{STATE, early, port};
+use crate::{early, port};
 use jobs::{Act, Job};
 use notify::Notify;
+use served::Served;
 use session::{Session, Stage};
 
 /// How long what was killed may take to vanish before the machine goes without it.
@@ -86,15 +87,12 @@ enum Source {
 struct Agent {
     link: Link,
     signals: OwnedFd,
-    sessions: BTreeMap<u32, Session>,
+    /// At most one with an id; the order means nothing.
+    sessions: Vec<Session>,
     jobs: Vec<Job>,
-    /// The container's id, from Create on.
-    id: Option<String>,
-    container: Option<Container>,
-    watch: Option<Watch>,
+    containers: Vec<Served>,
+    /// What the first container says.
     notify: Option<Notify>,
-    /// How often the kernel has killed in the container.
-    kills: u64,
     greeted: bool,
     /// When to go at the latest, once that was decided.
     leaving: Option<Instant>,
@@ -105,13 +103,10 @@ impl Agent {
         Ok(Agent {
             link,
             signals: signalfd().doing(|| "listening for signals")?,
-            sessions: BTreeMap::new(),
+            sessions: Vec::new(),
             jobs: Vec::new(),
-            id: None,
-            container: None,
-            watch: None,
+            containers: Vec::new(),
             notify: None,
-            kills: 0,
             greeted: false,
             leaving: None,
         })
@@ -159,14 +154,14 @@ impl Agent {
         for job in &self.jobs {
             add(Source::Jobs, job.fd(), PollFlags::POLLIN);
         }
-        for fd in self.watch.iter().flat_map(Watch::fds) {
+        for fd in self.containers.iter().flat_map(|served| &served.watch).flat_map(Watch::fds) {
             add(Source::Memory, fd, PollFlags::POLLPRI);
         }
         if let Some(notify) = self.notify.as_ref().filter(|notify| notify.may_hear() && !self.link.is_full())
         {
             add(Source::Notify, notify.as_fd(), PollFlags::POLLIN);
         }
-        for session in self.sessions.values() {
+        for session in &self.sessions {
             for (fd, writes) in session.interests(self.link.is_full()) {
                 let events = if writes { PollFlags::POLLOUT } else { PollFlags::POLLIN };
                 add(Source::Session(session.id), fd, events);
@@ -206,21 +201,21 @@ impl Agent {
                 Source::Memory => self.look_at_memory(),
                 Source::Notify => self.pass_notifications(notify::USUAL),
                 Source::Session(id) => {
-                    if let Some(session) = self.sessions.get_mut(id) {
+                    if let Some(session) = session::find(&mut self.sessions, *id) {
                         session.write_input();
                         session.read_outputs(&mut self.link, buffer);
                     }
                 }
             }
         }
-        for session in self.sessions.values_mut() {
+        for session in &mut self.sessions {
             // Where others hold a pipe open, only looking tells that it is empty.
             if session.stage == Stage::Ended {
                 session.read_outputs(&mut self.link, buffer);
             }
             session.tell_input(&mut self.link);
         }
-        self.sessions.retain(|_, session| !session.is_over());
+        self.sessions.retain(|session| !session.is_over());
     }
 
     fn read_frames(&mut self) {
@@ -250,9 +245,13 @@ impl Agent {
         }
     }
 
+    fn session(&mut self, id: u32) -> Option<&mut Session> {
+        session::find(&mut self.sessions, id)
+    }
+
     fn session_of(&self, pid: i32) -> Option<u32> {
         let running = Stage::Running(pid);
-        self.sessions.values().find(|session| session.stage == running).map(|session| session.id)
+        self.sessions.iter().find(|session| session.stage == running).map(|session| session.id)
     }
 
     fn tell_exit(&mut self, id: u32, exit: Exit) {
@@ -261,13 +260,14 @@ impl Agent {
             // What was said right before the end counts too, and nobody is left to say more.
             self.pass_notifications(MOST_NOTIFICATIONS);
         }
-        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let Some(session) = self.session(id) else { return };
         session.ended();
+        let (container, before) = (session.container, session.kills);
         let ending = match exit {
             Exit::Code(code) => Ending::Code(code as u32),
             Exit::Signal(signal) => Ending::Signal(signal as u32),
         };
-        let out_of_memory = ending == Ending::Signal(libc::SIGKILL as u32) && self.kills > session.kills;
+        let out_of_memory = ending == Ending::Signal(libc::SIGKILL as u32) && self.kills(container) > before;
         let _ = self.link.send(&Frame::Exited { session: id, ending, out_of_memory });
     }
 
@@ -288,81 +288,76 @@ impl Agent {
     /// Tells the host how a worker's act went.
     fn finish(&mut self, act: Act, outcome: crate::worker::Outcome) {
         let id = match act {
-            Act::Create | Act::Start => INIT,
-            Act::Exec(id) => id,
+            Act::Create(id) | Act::Start(id) | Act::Exec(id) => id,
+            Act::Remove { request, container } => return self.removed(request, container, outcome),
         };
         let _ = std::fs::remove_file(requests::exec_file(id));
         let running = match outcome {
             Ok(running) => running,
             Err(mut failure) => {
-                if act == Act::Create {
+                if let Act::Create(_) = act {
                     // The host's own runtime says so, too, of the container that it makes.
-                    let prefix = format!("creating {}: ", self.id.take().unwrap_or_default());
-                    if let Some(rest) = failure.message.strip_prefix(&prefix) {
+                    let name = self.known(id).map_or("", |served| &served.id);
+                    if let Some(rest) = failure.message.strip_prefix(&format!("creating {name}: ")) {
                         failure.message = rest.to_owned();
                     }
+                    self.forget(id);
                 }
-                if act != Act::Start {
-                    self.sessions.remove(&id);
+                if act != Act::Start(id) {
+                    self.sessions.retain(|session| session.id != id);
                 }
                 let _ = self.link.send(&Frame::Failed { id, failure });
                 return;
             }
         };
-        if act == Act::Start {
-            let _ = self.link.send(&Frame::Started { session: INIT, running });
+        if act == Act::Start(id) {
+            let _ = self.link.send(&Frame::Started { session: id, running });
             return;
         }
-        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let Some(session) = self.session(id) else { return };
         if let Err(err) = session.made(running.pid) {
             requests::signal(running.pid, libc::SIGKILL);
             let failure = crate::worker::failure(&err);
-            self.sessions.remove(&id);
+            self.sessions.retain(|session| session.id != id);
             let _ = self.link.send(&Frame::Failed { id, failure });
+            if act == Act::Create(id) {
+                // It was made, and is of no use to anybody.
+                self.attach_container(id);
+                if let Err(err) = self.remove(None, id, &[]) {
+                    eprintln!("locule-guest: {err}");
+                }
+            }
             return;
         }
         for signal in std::mem::take(&mut session.early) {
             requests::signal(running.pid, signal);
         }
         let _ = self.link.send(&match act {
-            Act::Create => Frame::Created(running),
+            Act::Create(session) => Frame::Created { session, running },
             _ => Frame::Started { session: id, running },
         });
-        if act == Act::Create {
-            self.attach_container();
+        if act == Act::Create(id) {
+            self.attach_container(id);
         }
+    }
+
+    /// A worker is done with a container, or could not be.
+    fn removed(&mut self, request: Option<u32>, container: u32, outcome: crate::worker::Outcome) {
+        if outcome.is_ok() {
+            self.forget(container);
+        } else if let Some(served) = self.known(container) {
+            served.removing = false;
+        }
+        let Some(id) = request else { return };
+        let _ = self.link.send(&match outcome {
+            Ok(_) => Frame::Done { request: id, answer: Value::Null },
+            Err(failure) => Frame::Failed { id, failure },
+        });
     }
 
     fn pass_notifications(&mut self, most: usize) {
         if let Some(notify) = &mut self.notify {
             notify.pass(&mut self.link, most);
-        }
-    }
-
-    fn attach_container(&mut self) {
-        let Some(id) = &self.id else { return };
-        let container = Store::open(Path::new(STATE)).and_then(|store| store.load(id));
-        match container {
-            Ok(container) => {
-                self.watch = container.cgroup().ok().flatten().and_then(|cgroup| cgroup.watch().ok());
-                self.container = Some(container);
-            }
-            Err(err) => eprintln!("locule-guest: {err}"),
-        }
-    }
-
-    /// Tells the host of what the kernel killed for lack of memory.
-    fn look_at_memory(&mut self) {
-        while let Some(watch) = &mut self.watch {
-            match watch.next(Duration::ZERO) {
-                Ok(Event::Oom(more)) => {
-                    self.kills += more;
-                    let _ = self.link.send(&Frame::OutOfMemory { kills: self.kills });
-                }
-                Ok(Event::TimedOut | Event::Beside) => return,
-                // Without a process nothing is killed any more.
-                Ok(Event::Empty) | Err(_) => self.watch = None,
-            }
         }
     }
 
@@ -372,10 +367,10 @@ impl Agent {
             return;
         }
         self.leaving = Some(Instant::now() + DEATH);
-        if let Some(container) = &self.container {
+        for container in self.containers.iter().flat_map(|served| &served.container) {
             let _ = container.kill(libc::SIGKILL, true);
         }
-        for session in self.sessions.values() {
+        for session in &self.sessions {
             if let Stage::Running(pid) = session.stage {
                 requests::signal(pid, libc::SIGKILL);
             }
@@ -384,6 +379,6 @@ impl Agent {
 
     fn nothing_runs(&self) -> bool {
         self.jobs.is_empty()
-            && self.sessions.values().all(|session| !matches!(session.stage, Stage::Running(_)))
+            && self.sessions.iter().all(|session| !matches!(session.stage, Stage::Running(_)))
     }
 }

@@ -1,4 +1,4 @@
-//! One process of the container with its streams: pipes, or a terminal of the container's.
+//! One process of a container with its streams: pipes, or a terminal of the container's.
 //!
 //! Owns the agent's ends of them, the accounts of their credit, and what was received but not yet
 //! taken by the process. Never waits.
@@ -36,6 +36,8 @@ pub enum Stdio {
 pub struct Session {
     /// Its id on the channel.
     pub id: u32,
+    /// The container that it is in.
+    pub container: u32,
     /// Where it is.
     pub stage: Stage,
     /// Signals that came while it was made.
@@ -77,6 +79,11 @@ impl Output {
     }
 }
 
+/// The one of `sessions` with that id.
+pub fn find(sessions: &mut [Session], id: u32) -> Option<&mut Session> {
+    sessions.iter_mut().find(|session| session.id == id)
+}
+
 fn nonblocking(fd: OwnedFd) -> nix::Result<OwnedFd> {
     let flags = OFlag::from_bits_retain(fcntl(&fd, FcntlArg::F_GETFL)?);
     fcntl(&fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
@@ -85,10 +92,11 @@ fn nonblocking(fd: OwnedFd) -> nix::Result<OwnedFd> {
 
 impl Session {
     /// A session and what its worker gets: a terminal's socket is listened on below [`crate::PLACE`].
-    pub fn new(id: u32, terminal: bool, kills: u64) -> Result<(Session, Stdio)> {
+    pub fn new(id: u32, container: u32, terminal: bool, kills: u64) -> Result<(Session, Stdio)> {
         let doing = || "making a process's standard descriptors";
         let mut session = Session {
             id,
+            container,
             stage: Stage::Making,
             early: Vec::new(),
             kills,

@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use locule_runtime::isolation::control::{Answer, Ask, Connection};
+use locule_runtime::isolation::control::{Answer, Ask, Connection, Newcomer, TREES};
 use locule_runtime::spec::Process;
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, TMPFS_MAGIC, statfs};
 use serde_json::{Value, json};
@@ -79,7 +79,7 @@ fn busybox() -> &'static Path {
 pub struct Tree {
     pub dir: PathBuf,
     pub config: Value,
-    cgroup: PathBuf,
+    pub cgroup: PathBuf,
     pub env: Vec<(String, String)>,
 }
 
@@ -90,17 +90,11 @@ impl Tree {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let name = format!("guest-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let dir = Path::new(MNT).join(&name);
-        for sub in ["etc", "proc", "sys", "dev", "tmp", "root", "run"] {
-            fs::create_dir_all(dir.join("root").join(sub)).unwrap();
+        root(&dir.join("root"));
+        for sub in ["mounts", "containers"] {
+            fs::create_dir(dir.join(sub)).unwrap();
         }
-        fs::create_dir_all(dir.join("mounts")).unwrap();
         fs::hard_link(busybox().join("guest"), dir.join("init")).unwrap();
-        fs::create_dir(dir.join("root/bin")).unwrap();
-        for entry in fs::read_dir(busybox()).unwrap().flatten().filter(|entry| entry.file_name() != "guest") {
-            fs::hard_link(entry.path(), dir.join("root/bin").join(entry.file_name())).unwrap();
-        }
-        fs::write(dir.join("root/etc/passwd"), "root:x:0:0::/root:/bin/sh\nu:x:1000:1000::/tmp:/bin/sh\n")
-            .unwrap();
         let cgroup = Path::new(CGROUP).join(&name);
         fs::create_dir(&cgroup).unwrap();
         Tree { dir, cgroup, config: config(args), env: Vec::new() }
@@ -144,6 +138,38 @@ impl Tree {
         self.command().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 
+    /// Asks for another container in the same guest, with a root of its own, that runs the shell command `script` and shares
+    /// namespaces of these kinds with the one that has this id. The guest finds it by the name `id` among the trees.
+    pub fn another(&self, id: &str, script: &str, shares: &[(&str, &str)]) -> Exec {
+        use std::os::fd::AsFd;
+        let dir = self.dir.join("containers").join(id);
+        if !dir.exists() {
+            root(&dir);
+        }
+        let mut document = config(&["/bin/sh", "-c", script]);
+        document["root"]["path"] = json!(Path::new(TREES).join(id));
+        document["linux"]["cgroupsPath"] = json!(format!("/containers/{id}"));
+        let own_name = shares.iter().all(|(kind, _)| *kind != "uts");
+        document["hostname"] = if own_name { json!(id) } else { Value::Null };
+        let file = self.dir.join(format!("{id}.json"));
+        fs::write(&file, document.to_string()).unwrap();
+        let file = fs::File::open(file).unwrap();
+        let (stdin, to_stdin) = std::io::pipe().unwrap();
+        let (stdout, to_stdout) = std::io::pipe().unwrap();
+        let (stderr, to_stderr) = std::io::pipe().unwrap();
+        let newcomer = Newcomer {
+            id: id.to_owned(),
+            terminal: false,
+            trees: vec![id.to_owned()],
+            joins: shares.iter().map(|(kind, owner)| ((*kind).to_owned(), (*owner).to_owned())).collect(),
+        };
+        let connection = self.connect();
+        let tree = fs::File::open(dir).unwrap();
+        let fds = [file.as_fd(), stdin.as_fd(), to_stdout.as_fd(), to_stderr.as_fd(), tree.as_fd()];
+        connection.ask(&Ask::Create(Box::new(newcomer)), &fds).unwrap();
+        Exec { connection, stdin: Some(to_stdin), stdout, stderr }
+    }
+
     /// A connection to its control socket.
     pub fn connect(&self) -> Connection {
         Connection::open(fs::File::open(&self.dir).unwrap()).unwrap()
@@ -172,14 +198,32 @@ impl Drop for Tree {
     fn drop(&mut self) {
         // Whoever is left is in there.
         let _ = fs::write(self.cgroup.join("cgroup.kill"), "1");
-        for inner in ["container", "locule-guest", ""] {
-            let dir = self.cgroup.join(inner);
-            while dir.exists() && fs::remove_dir(&dir).is_err() && !std::thread::panicking() {
-                std::thread::yield_now();
-            }
-        }
+        remove_cgroup(&self.cgroup);
         let _ = fs::remove_dir_all(&self.dir);
     }
+}
+
+/// Those below it first.
+fn remove_cgroup(dir: &Path) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_cgroup(&entry.path());
+        }
+    }
+    while dir.exists() && fs::remove_dir(dir).is_err() && !std::thread::panicking() {
+        std::thread::yield_now();
+    }
+}
+
+/// A root file system with busybox.
+fn root(dir: &Path) {
+    for sub in ["etc", "proc", "sys", "dev", "tmp", "root", "run", "bin"] {
+        fs::create_dir_all(dir.join(sub)).unwrap();
+    }
+    for entry in fs::read_dir(busybox()).unwrap().flatten().filter(|entry| entry.file_name() != "guest") {
+        fs::hard_link(entry.path(), dir.join("bin").join(entry.file_name())).unwrap();
+    }
+    fs::write(dir.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\nu:x:1000:1000::/tmp:/bin/sh\n").unwrap();
 }
 
 /// A process under way.
@@ -192,6 +236,33 @@ pub struct Exec {
 }
 
 impl Exec {
+    /// Waits until the container that was asked for is made.
+    #[track_caller]
+    pub fn created(self) -> Exec {
+        match self.connection.answered().unwrap() {
+            Some(Answer::Created(_)) => self,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Lets the container go, once it is made.
+    #[track_caller]
+    pub fn go(self) -> Exec {
+        let made = self.created();
+        made.connection.ask(&Ask::Start, &[]).unwrap();
+        made.started()
+    }
+
+    /// What it says next, up to the end of a line.
+    pub fn line(&mut self) -> String {
+        let mut line = Vec::new();
+        let mut byte = [0];
+        while !line.ends_with(b"\n") && self.stdout.read(&mut byte).unwrap() == 1 {
+            line.push(byte[0]);
+        }
+        String::from_utf8(line).unwrap()
+    }
+
     /// Waits until it runs.
     #[track_caller]
     pub fn started(self) -> Exec {

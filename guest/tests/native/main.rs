@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod callers;
 mod lane;
 mod notify;
+mod pod;
 mod processes;
 mod streams;
 mod words;

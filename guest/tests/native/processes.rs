@@ -1,6 +1,6 @@
 //! What a process of the guest's container is like: as the runtime makes it anywhere.
 
-use locule_runtime::isolation::control::{Answer, Ask};
+use locule_runtime::isolation::control::{Answer, Ask, Questions};
 use serde_json::json;
 
 use crate::lane::{Tree, finish, process};

@@ -9,7 +9,21 @@
 //!   | -- Exec, 3 descriptors -------->|
 //!   |<------------------- Started ----|  or Failed
 //!   | -- Signal, Resize ------------->|  any number
-//!   |<--------------------- Ended ----|
+//!   |<--------- Exited or Killed -----|
+//! ```
+//!
+//! One machine may run several containers ([`pod`](super::pod)). The first is the one whose init the monitor is; each other
+//! has a process of the host that stands for its init, whose connection lasts as long as it. All that is asked behind an
+//! [`Ask::In`] is about the container of that id.
+//!
+//! ```text
+//! init of another container         monitor
+//!   | -- Create, descriptors -------->|
+//!   |<------------------- Created ----|  or Failed: nothing of it is left
+//!   | -- Signal, Resize ------------->|  any number
+//!   | -- Start ---------------------->|
+//!   |<------------------- Started ----|  or Failed: nothing of it is left
+//!   |<--------- Exited or Killed -----|  nothing of it is left
 //! ```
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -19,8 +33,10 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::{Deserialize, Serialize};
 
+use crate::container::Container;
 use crate::contract;
 use crate::error::{Context, Error, Kind, Result};
+use crate::report::Status;
 use crate::spec::{Process, Resources};
 use crate::sys::clone::Exit;
 use crate::sys::socket;
@@ -34,6 +50,14 @@ pub const LARGEST: usize = 160 * 1024;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Ask {
+    /// What follows is about the container of this id, not about the machine's first. No answer.
+    In(String),
+    /// Make another container, and let it wait.
+    Create(Box<Newcomer>),
+    /// Let it go.
+    Start,
+    /// Is nothing of this container in the machine any more? Answered when that is so.
+    Gone(String),
     /// Run one more process, with the descriptors that come along as its standard ones.
     Exec(Box<Process>),
     /// Send it this signal.
@@ -51,10 +75,32 @@ pub enum Ask {
     Kills(Option<u64>),
 }
 
+/// A container that is to live in a machine that runs another one already.
+///
+/// Along come its document, a file to be read from its beginning; its three standard descriptors; and a descriptor for each
+/// of `trees`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Newcomer {
+    /// Its id.
+    pub id: String,
+    /// Whether its first standard descriptor is a terminal.
+    pub terminal: bool,
+    /// What it brings: names below [`TREES`] in the machine. Two containers that bring the same file give it the same name.
+    pub trees: Vec<String>,
+    /// Namespaces that it shares: the word of the specification, and the id of the container whose one it is.
+    pub joins: Vec<(String, String)>,
+}
+
+/// The directory in which a machine finds what its later containers bring.
+pub const TREES: &str = "/containers";
+
 /// What a monitor answers.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Answer {
+    /// The container waits for its start. What the user should know.
+    Created(Vec<String>),
     /// The process runs.
     Started,
     /// It ended with this code.
@@ -107,6 +153,24 @@ impl Connection {
         }
     }
 
+    /// Connects to the monitor that runs `container`; what is asked is about that one.
+    pub fn to(container: &Container) -> Result<Connection> {
+        let Some(machine) = &container.state().machine else { return Connection::open(container.entry()) };
+        let entry = container.entry().sibling(machine).map_err(|_| contract::not_running())?;
+        let host = Container::new(entry.try_clone()?, entry.load()?);
+        if host.status()? == Status::Paused {
+            // It would hear nothing.
+            let text = format!(
+                "container {:?} is in the virtual machine of {machine:?}, which is paused",
+                container.id()
+            );
+            return Err(Error::new(Kind::State, text).hint("resume it first"));
+        }
+        let connection = Connection::open(&entry)?;
+        connection.ask(&Ask::In(container.id().to_owned()), &[])?;
+        Ok(connection)
+    }
+
     /// Wraps an accepted connection.
     pub fn over(sock: OwnedFd) -> Connection {
         Connection(sock)
@@ -153,7 +217,12 @@ impl Connection {
 
     fn recv<T: serde::de::DeserializeOwned>(&self, act: &str) -> Result<Option<(T, Vec<OwnedFd>)>> {
         let mut bytes = vec![0; LARGEST];
-        let (length, fds) = match socket::recv(&self.0, &mut bytes) {
+        // The other end went away before it had heard all. What it had said is still there, behind that.
+        let received = match socket::recv(&self.0, &mut bytes) {
+            Err(Errno::ECONNRESET) => socket::recv(&self.0, &mut bytes),
+            other => other,
+        };
+        let (length, fds) = match received {
             Err(Errno::ECONNRESET) => return Ok(None),
             other => other.doing(|| act)?,
         };
@@ -162,9 +231,16 @@ impl Connection {
         }
         serde_json::from_slice(&bytes[..length]).doing(|| act).map(|message| Some((message, fds)))
     }
+}
 
+/// Asks a monitor.
+pub trait Questions {
     /// Asks for one answer.
-    pub fn question(&self, ask: &Ask) -> Result<Answer> {
+    fn question(&self, ask: &Ask) -> Result<Answer>;
+}
+
+impl Questions for Connection {
+    fn question(&self, ask: &Ask) -> Result<Answer> {
         self.ask(ask, &[])?;
         match self.answered()? {
             Some(Answer::Failed(err)) => Err(err),
@@ -213,7 +289,11 @@ mod tests {
         let long = Process { args: vec!["x".repeat(LARGEST)], ..Process::default() };
         let err = a.ask(&Ask::Exec(Box::new(long)), &[]).unwrap_err().to_string();
         assert!(err.contains("too long"), "{err}");
+        // Its last word is heard though it did not hear ours.
+        a.ask(&Ask::Signal(15), &[]).unwrap();
+        b.answer(&Answer::Exited(5)).unwrap();
         drop(b);
+        assert!(matches!(a.answered().unwrap(), Some(Answer::Exited(5))));
         assert!(a.answered().unwrap().is_none());
     }
 }

@@ -6,11 +6,10 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::setsid;
 
 use super::control::{Answer, Ask, Connection};
+use super::stand::Stand;
 use crate::container::Container;
 use crate::error::{Context, Error, Kind, Result};
 use crate::process::channel::{Channel, Message};
@@ -19,7 +18,8 @@ use crate::spec::Process;
 use crate::sys::{process, tty};
 
 /// What the process that stands for another one knows.
-pub(crate) struct Standing<'a> {
+#[derive(Debug)]
+pub struct Standing<'a> {
     /// The container.
     pub container: &'a Container,
     /// The process to run inside.
@@ -27,13 +27,13 @@ pub(crate) struct Standing<'a> {
     /// The engine's console socket.
     pub console_socket: Option<&'a OwnedFd>,
     /// Its creator.
-    pub channel: &'a Channel,
+    pub(crate) channel: &'a Channel,
 }
 
 /// Runs in the clone: has the process run inside, and ends as that does.
-pub(crate) fn stand(standing: &Standing<'_>) -> ! {
+pub(super) fn stand(standing: &Standing<'_>) -> ! {
     match set_up(standing) {
-        Ok(connection) => go_on(standing, &connection),
+        Ok(connection) => go_on(standing, connection),
         Err(err) => standing.channel.give_up(err),
     }
 }
@@ -61,7 +61,7 @@ fn set_up(standing: &Standing<'_>) -> Result<Connection> {
         }
         console::take_raw(&peer)?;
     }
-    let connection = Connection::open(container.entry())?;
+    let connection = Connection::to(container)?;
     let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
     connection.ask(&Ask::Exec(Box::new(spec)), &[stdin.as_fd(), stdout.as_fd(), stderr.as_fd()])?;
     match connection.answered()? {
@@ -76,46 +76,11 @@ fn set_up(standing: &Standing<'_>) -> Result<Connection> {
 }
 
 /// From here on nobody hears an error: the exit code has to do.
-fn go_on(standing: &Standing<'_>, connection: &Connection) -> ! {
-    let terminal = standing.process.terminal;
-    let signals = process::signalfd();
-    // End-of-file tells the creator that the process runs. What the monitor has of the standard descriptors is enough,
-    // but for a terminal, whose changes of size are told to its session.
-    let _ = process::close_all_but(if terminal { 1 } else { 0 }, &kept(connection, signals.as_ref().ok()));
-    let Ok(signals) = signals else { process::exit_now(255) };
+fn go_on(standing: &Standing<'_>, connection: Connection) -> ! {
+    let Ok(stand) = Stand::new(connection, standing.process.terminal) else { process::exit_now(255) };
+    // End-of-file tells the creator that the process runs.
+    let _ = stand.close_others(&[]);
     loop {
-        let mut fds = [
-            PollFd::new(connection.as_fd(), PollFlags::POLLIN),
-            PollFd::new(signals.as_fd(), PollFlags::POLLIN),
-        ];
-        match poll(&mut fds, PollTimeout::NONE) {
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(_) => process::exit_now(255),
-        }
-        let heard = fds[0].revents().is_some_and(|events| !events.is_empty());
-        while let Ok(Some(signal)) = process::next_signal(&signals) {
-            let word = match signal {
-                libc::SIGWINCH if terminal => match tty::size(std::io::stdin()) {
-                    Ok((rows, columns)) => Ask::Resize(rows, columns),
-                    Err(_) => continue,
-                },
-                libc::SIGCHLD | libc::SIGPIPE | libc::SIGURG => continue,
-                other => Ask::Signal(other),
-            };
-            let _ = connection.ask(&word, &[]);
-        }
-        if heard {
-            match connection.answered() {
-                Ok(Some(Answer::Exited(code))) => process::exit_now(code),
-                Ok(Some(Answer::Killed(signal))) => process::end_by(signal),
-                Ok(Some(_)) => {}
-                // The machine is gone, and the process with it.
-                Ok(None) | Err(_) => process::end_by(libc::SIGKILL),
-            }
-        }
+        stand.wait(None);
     }
-}
-
-fn kept<'a>(connection: &'a Connection, signals: Option<&'a OwnedFd>) -> Vec<std::os::fd::BorrowedFd<'a>> {
-    std::iter::once(connection.as_fd()).chain(signals.map(AsFd::as_fd)).collect()
 }

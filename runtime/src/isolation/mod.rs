@@ -4,15 +4,18 @@
 //! workload. This crate knows no monitor: a [`Hypervisor`] is provided by the program. Owned here: what is refused
 //! ([`refuse`]), which part of the document holds outside and which inside ([`split`]), what the monitor finds where
 //! it runs ([`stage`]), how its kernel's modules are ordered ([`modules`]), where its sockets to the host are ([`vsock`]),
-//! how what it says of itself leaves it ([`notify`]), and how later calls talk to it ([`control`]).
+//! how what it says of itself leaves it ([`notify`]), which containers live in another's machine ([`pod`]), what stands for
+//! its processes on the host ([`stand`]), and how later calls talk to it ([`control`]).
 
 pub mod control;
 pub mod exec;
 pub mod modules;
 pub mod notify;
+pub mod pod;
 pub mod refuse;
 pub mod split;
 pub mod stage;
+mod stand;
 pub mod takeover;
 pub mod vsock;
 
@@ -22,8 +25,14 @@ use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
+use crate::container::Container;
 use crate::error::{Error, Result};
+use crate::plan::Plan;
 use crate::spec::{Resources, StringMap};
+use crate::state::Store;
+use control::{Connection, Questions};
+pub use exec::Standing;
+pub use pod::Place;
 pub use stage::{Stage, Starter};
 
 /// The annotation that chooses the isolation of a container: `namespaces` or `vm`.
@@ -79,9 +88,32 @@ pub struct Wanted<'a> {
 }
 
 /// Makes virtual machines; the program provides one ([`provide`]).
+///
+/// What has a body here belongs to every program that makes machines, and to no other: the one inside a machine must stay
+/// small, and has this library without it.
 pub trait Hypervisor: Debug + Sync {
     /// Opens what the host has for a machine. Every reason to refuse one is found here; nothing is made.
     fn open(&self, wanted: &Wanted<'_>) -> Result<Box<dyn Monitor>>;
+
+    /// The machine of another container that the one planned joins, if it does.
+    fn place(&self, store: &Store, plan: &Plan) -> Result<Option<Place>> {
+        pod::place_of(store, plan)
+    }
+
+    /// A connection to the monitor of the machine that runs `container`.
+    fn connect(&self, container: &Container) -> Result<Box<dyn Questions>> {
+        Ok(Box::new(Connection::to(container)?))
+    }
+
+    /// Waits until nothing of a container that has ended is left in another's machine.
+    fn await_absence(&self, container: &Container) -> Result<()> {
+        pod::await_absence(container)
+    }
+
+    /// Has this process stand for one inside.
+    fn stand(&self, standing: &Standing<'_>) -> ! {
+        exec::stand(standing)
+    }
 
     /// Bytes that the host's limit of memory must be above the workload's `limit`.
     fn allowance(&self, limit: Option<u64>) -> u64;

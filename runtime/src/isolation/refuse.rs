@@ -4,6 +4,7 @@
 
 use std::os::unix::fs::MetadataExt;
 
+use super::split::Machine;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::plan::mounts::What;
@@ -25,11 +26,13 @@ const IPC: u64 = libc::CLONE_NEWIPC as u64;
 /// Namespaces that the machine's own kernel has, and what sharing them would mean.
 const OWN: [(u64, &str); 4] = [(PID, "pid"), (IPC, "ipc"), (MOUNT, "mount"), (UTS, "uts")];
 
-/// Refuses what the document asks for and a machine cannot give.
-pub fn refuse(spec: &Spec, plan: &Plan) -> Result<()> {
+/// Refuses what the document asks for and a machine cannot give. What is joined in another's machine was judged where that
+/// was found.
+pub fn refuse(spec: &Spec, plan: &Plan, machine: Machine) -> Result<()> {
     let refused = |text: String| Err(Error::unsupported(text));
     for (flag, word) in OWN {
-        if !plan.namespaces.makes(flag) {
+        let judged = machine == Machine::Anothers && plan.namespaces.joins(flag);
+        if !plan.namespaces.makes(flag) && !judged {
             let whose = if plan.namespaces.joins(flag) { "another's" } else { "the host's" };
             return refused(format!(
                 "linux.namespaces: a virtual machine cannot share {whose} {word} namespace: list {word:?} without a \
@@ -37,7 +40,7 @@ pub fn refuse(spec: &Spec, plan: &Plan) -> Result<()> {
             ));
         }
     }
-    if !plan.namespaces.has(NETWORK) || joins_own_network(plan) {
+    if machine == Machine::Own && (!plan.namespaces.has(NETWORK) || joins_own_network(plan)) {
         return refused(
             "linux.namespaces: a virtual machine cannot share the host's network: give the container a network \
              namespace, or use isolation namespaces"
@@ -105,7 +108,7 @@ mod tests {
         change(&mut document);
         let spec = Spec::parse(document.to_string().as_bytes()).unwrap();
         let plan = Plan::new("a", Path::new("/b"), &spec, &Choices::default()).unwrap();
-        refuse(&spec, &plan).err().map(|err| err.to_string()).unwrap_or_default()
+        refuse(&spec, &plan, Machine::Own).err().map(|err| err.to_string()).unwrap_or_default()
     }
 
     #[test]

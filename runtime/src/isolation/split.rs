@@ -9,14 +9,24 @@ use super::notify;
 use crate::plan::Plan;
 use crate::plan::mounts::{MountOp, What};
 use crate::rootfs::clean;
-use crate::spec::{Hooks, Mount, Namespace, Process, Resources, Spec};
+use crate::spec::{Cpu, Hooks, Mount, Namespace, Process, Resources, Spec};
 
 /// Where the machine finds the root file system.
-const ROOT: &str = "/root";
+pub(super) const ROOT: &str = "/root";
 /// Where it finds the sources of bind mounts, by number.
-const MOUNTS: &str = "/mounts";
-/// Its cgroup inside.
+pub(super) const MOUNTS: &str = "/mounts";
+/// Its cgroup inside; below [`POD`] are those of the others, by id.
 const CGROUP: &str = "/container";
+const POD: &str = "/containers";
+
+/// Whose machine a container is to live in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Machine {
+    /// Its own: the host bounds its time, and hears what it says of itself.
+    Own,
+    /// Another container's: the machine's kernel is the only one that can tell the two apart.
+    Anothers,
+}
 
 /// What a mount inside no longer needs said, as the host has done it, or as there is nobody to propagate to.
 const DONE: [&str; 14] = [
@@ -45,9 +55,9 @@ pub(super) fn is_of_host(op: &MountOp, rootfs: &Path) -> bool {
 ///
 /// The mounts that stay are the sources that the machine gets, in the order of their numbers; behind them is the one of
 /// `notify::mount_of`, which is the monitor's.
-pub fn outer(plan: &mut Plan) {
+pub fn outer(plan: &mut Plan, machine: Machine) {
     let rootfs = clean(&plan.rootfs);
-    if let Some(at) = notify::mount_of(plan) {
+    if let Some(at) = notify::mount_of(plan).filter(|_| machine == Machine::Own) {
         let mount = plan.mounts.remove(at);
         plan.mounts.push(mount);
     }
@@ -69,11 +79,11 @@ pub fn outer(plan: &mut Plan) {
 /// The document of the container inside the machine.
 ///
 /// `plan` is that of the whole document, before [`outer`].
-pub fn inner(spec: &Spec, plan: &Plan) -> Spec {
+pub fn inner(spec: &Spec, plan: &Plan, machine: Machine) -> Spec {
     let rootfs = clean(&plan.rootfs);
     let mut inner = spec.clone();
     inner.annotations.remove(super::ANNOTATION);
-    let notified = notify::mount_of(plan);
+    let notified = notify::mount_of(plan).filter(|_| machine == Machine::Own);
     let mut number = 0;
     inner.mounts = spec
         .mounts
@@ -131,8 +141,11 @@ pub fn inner(spec: &Spec, plan: &Plan) -> Spec {
         linux.memory_policy = None;
         linux.mount_label = None;
         linux.rootfs_propagation = None;
-        linux.cgroups_path = Some(CGROUP.into());
-        linux.resources = linux.resources.as_ref().map(inner_resources);
+        linux.cgroups_path = Some(match machine {
+            Machine::Own => CGROUP.into(),
+            Machine::Anothers => format!("{POD}/{}", plan.id),
+        });
+        linux.resources = linux.resources.as_ref().map(|all| inner_resources(all, machine));
     }
     inner
 }
@@ -144,15 +157,18 @@ pub fn forget_policies(process: &mut Process) {
 }
 
 /// What of the limits the machine's own kernel enforces.
-pub fn inner_resources(resources: &Resources) -> Resources {
+pub fn inner_resources(resources: &Resources, machine: Machine) -> Resources {
     let mut inner = resources.clone();
-    // Processors, nodes and disks have other numbers there; time is bounded by the host.
-    inner.cpu = None;
+    // Processors, nodes and disks have other numbers there; the time of a whole machine is bounded by the host.
+    inner.cpu =
+        inner.cpu.filter(|_| machine == Machine::Anothers).map(|cpu| Cpu { cpus: None, mems: None, ..cpu });
     inner.block_io = None;
     inner.rdma.clear();
     inner.network = None;
     inner.hugepage_limits.clear();
-    inner.unified.retain(|file, _| file.starts_with("memory.") || file.starts_with("pids."));
+    let own = ["memory.", "pids.", "cpu."];
+    let own = if machine == Machine::Own { &own[..2] } else { &own[..] };
+    inner.unified.retain(|file, _| own.iter().any(|prefix| file.starts_with(prefix)));
     inner
 }
 
@@ -191,8 +207,8 @@ mod tests {
     fn parts(document: serde_json::Value) -> (Spec, Plan) {
         let spec = Spec::parse(document.to_string().as_bytes()).unwrap();
         let mut plan = Plan::new("a", Path::new("/b"), &spec, &Choices::default()).unwrap();
-        let inner = inner(&spec, &plan);
-        outer(&mut plan);
+        let inner = inner(&spec, &plan, Machine::Own);
+        outer(&mut plan, Machine::Own);
         (inner, plan)
     }
 
@@ -281,7 +297,7 @@ mod tests {
     fn limits_hold_where_they_can() {
         let spec = Spec::parse(document().to_string().as_bytes()).unwrap();
         let all = spec.linux().resources.clone().unwrap();
-        let inner = inner_resources(&all);
+        let inner = inner_resources(&all, Machine::Own);
         assert_eq!((inner.memory, inner.pids), (all.memory, all.pids));
         assert!(inner.cpu.is_none() && inner.unified.len() == 1);
         let outer = outer_resources(&all, &|limit| limit.unwrap_or(0) / 1000 + 23);

@@ -21,8 +21,8 @@ pub struct Stage {
     pub root: OwnedFd,
     /// The sources of its bind mounts, by number.
     pub mounts: Vec<OwnedFd>,
-    /// The socket on which later calls are heard.
-    pub control: OwnedFd,
+    /// The socket on which later calls are heard; absent in another's machine, whose monitor hears them.
+    pub control: Option<OwnedFd>,
     /// The directory where whoever hears its notifications listens, if anybody may.
     pub notify: Option<OwnedFd>,
     /// Its sockets to the host, if it wants any.
@@ -63,6 +63,13 @@ impl Stage {
                 Message::TakenOver(text, fds) => networks = Some((text, fds)),
                 _ => return Ok(Starter { channel, networks }),
             }
+        }
+    }
+
+    /// Tells the creator something on the way.
+    pub(super) fn tell(&self, message: &Message) {
+        if let Some(channel) = &self.channel {
+            let _ = channel.send(message);
         }
     }
 

@@ -20,12 +20,12 @@ use crate::cgroup::{self, Cgroup, Limits, Location, Manager, Purpose};
 use crate::container::Container;
 use crate::error::{Context, Error, Kind, Result};
 use crate::isolation::refuse::refuse;
-use crate::isolation::{self, Isolation, Monitor, split, takeover};
+use crate::isolation::{self, Isolation, Monitor, Place, split, takeover};
 use crate::plan::namespaces::{CGROUP, NETWORK, PID, USER};
 use crate::plan::{Choices, Plan};
 use crate::procfs::{Base, Proc};
 use crate::report::Status;
-use crate::spec::Spec;
+use crate::spec::{Resources, Spec};
 use crate::state::{self, Entry, Lock, ProcessId, State, Store};
 use crate::sys::clone::{self, CLONE_NEWTIME, Cloned, clone3, pidfd_open, pidfd_signal};
 use crate::sys::fs::openat2;
@@ -105,7 +105,7 @@ pub fn make(store: &Store, mut request: CreateRequest, then: Then, detached: boo
     };
     let seal = std::mem::take(&mut request.seal);
     let request = &request;
-    let outside = Outside::open(request, detached).map_err(naming)?;
+    let outside = Outside::open(store, request, detached).map_err(naming)?;
     let (entry, lock) = store.claim(&request.id)?;
     let mut attempt = Attempt {
         request,
@@ -131,6 +131,8 @@ pub fn make(store: &Store, mut request: CreateRequest, then: Then, detached: boo
 /// The part of a virtual machine that is opened outside.
 struct Machine {
     monitor: Box<dyn Monitor>,
+    /// The container that has it, where that is another one.
+    of: Option<String>,
     document: Spec,
     /// Whether what it says of itself is heard on the host.
     notify: bool,
@@ -152,7 +154,7 @@ struct Outside {
 }
 
 impl Outside {
-    fn open(request: &CreateRequest, detached: bool) -> Result<Outside> {
+    fn open(store: &Store, request: &CreateRequest, detached: bool) -> Result<Outside> {
         state::check_id(&request.id)?;
         let bundle = std::fs::canonicalize(&request.bundle)
             .doing(|| format!("opening the bundle {}", request.bundle.display()))?;
@@ -168,14 +170,18 @@ impl Outside {
         let parts = match isolation {
             Isolation::Namespaces => None,
             Isolation::Vm => {
-                refuse(&spec, &plan).map_err(|err| err.context(path.display()))?;
+                let place = isolation::hypervisor()?
+                    .place(store, &plan)
+                    .map_err(|err| err.context(path.display()))?;
+                let whose = if place.is_some() { split::Machine::Anothers } else { split::Machine::Own };
+                refuse(&spec, &plan, whose).map_err(|err| err.context(path.display()))?;
                 if !request.preserved.is_empty() {
                     return Err(Error::unsupported("--preserve-fds does not reach into a virtual machine"));
                 }
-                let document = split::inner(&spec, &plan);
-                let notify = isolation::notify::mount_of(&plan).is_some();
-                split::outer(&mut plan);
-                Some((document, notify))
+                let document = split::inner(&spec, &plan, whose);
+                let notify = place.is_none() && isolation::notify::mount_of(&plan).is_some();
+                split::outer(&mut plan, whose);
+                Some((document, notify, place))
             }
         };
         plan.cannot_return = plan.namespaces.joins(PID) && return_ticket("pid", PID)?.is_none();
@@ -225,7 +231,12 @@ impl Outside {
 }
 
 /// Opens what a machine needs of the host, and takes its own limits out of those of the cgroup.
-fn machine(plan: &mut Plan, (document, notify): (Spec, bool)) -> Result<Machine> {
+fn machine(plan: &mut Plan, (document, notify, place): (Spec, bool, Option<Place>)) -> Result<Machine> {
+    if let Some(Place { machine, monitor }) = place {
+        // Its processes are in that machine, and what they use is counted there.
+        plan.resources = Resources::default();
+        return Ok(Machine { monitor, of: Some(machine), document, notify });
+    }
     let hypervisor = isolation::hypervisor()?;
     let monitor = hypervisor.open(&isolation::Wanted {
         id: &plan.id,
@@ -233,7 +244,7 @@ fn machine(plan: &mut Plan, (document, notify): (Spec, bool)) -> Result<Machine>
         resources: &plan.resources,
     })?;
     plan.resources = split::outer_resources(&plan.resources, &|limit| hypervisor.allowance(limit));
-    Ok(Machine { monitor, document, notify })
+    Ok(Machine { monitor, of: None, document, notify })
 }
 
 fn check_terminal(plan: &Plan, request: &CreateRequest, detached: bool) -> Result<()> {
@@ -279,7 +290,8 @@ struct Attempt<'a> {
 impl Attempt<'_> {
     fn run(&mut self) -> Result<Created> {
         let mut notify = None;
-        if notify::wanted() {
+        let in_anothers = self.outside.machine.as_ref().is_some_and(|machine| machine.of.is_some());
+        if notify::wanted() && !in_anothers {
             let Outside { plan, prepared, machine, .. } = &mut self.outside;
             if let Some(op) = notify::prepare(&self.entry, &self.place, plan)? {
                 if let Some(machine) = machine {
@@ -321,6 +333,7 @@ impl Attempt<'_> {
             own_pid_namespace: plan.new_pid_namespace(),
             no_new_keyring: plan.keyring.is_none(),
             isolation: if self.outside.machine.is_some() { Isolation::Vm } else { Isolation::Namespaces },
+            machine: self.outside.machine.as_ref().and_then(|machine| machine.of.clone()),
             annotations: self.outside.annotations.clone(),
         };
         self.entry.save(&state)?;
@@ -335,9 +348,12 @@ impl Attempt<'_> {
             .machine
             .take()
             .map(|machine| {
-                let control = socket::listen_at(self.entry.dir(), isolation::control::CONTROL)
-                    .doing(|| "making the machine's control socket")?;
-                Ok((machine, control))
+                let listen = || {
+                    socket::listen_at(self.entry.dir(), isolation::control::CONTROL)
+                        .doing(|| "making the machine's control socket")
+                };
+                let control = if in_anothers { None } else { Some(listen()?) };
+                Ok::<_, Error>((machine, control))
             })
             .transpose()?;
         let is_vm = machine.is_some();
@@ -486,7 +502,7 @@ impl Attempt<'_> {
         if handshakes {
             state.complete = true;
             self.entry.save(&state)?;
-            if let (true, Then::Run, Some((_, pidfd))) = (is_vm, self.then, &self.pidfd) {
+            if let (true, Then::Run, Some((_, pidfd))) = (is_vm && !in_anothers, self.then, &self.pidfd) {
                 ours.tell(&takeover::take_over(pid, pidfd)?)?;
             }
             ours.tell(&Message::Proceed)?;

@@ -19,7 +19,7 @@ use crate::attrs::{caps, keyring, memory_policy, rlimits, sched};
 use crate::container::Container;
 use crate::contract::NOT_RUNNING;
 use crate::error::{Context, Error, Kind, Result};
-use crate::isolation::exec::{Standing, stand};
+use crate::isolation::{self, Standing};
 use crate::plan::ProcessPlan;
 use crate::plan::namespaces::{self, MOUNT, PID, USER};
 use crate::procfs::{Base, Proc};
@@ -371,12 +371,16 @@ fn step_between(joining: &Joining<'_>) -> ! {
 fn main(joining: &Joining<'_>, left: u64) -> ! {
     if let Some(process) = joining.inside {
         joining.seal.close_copy();
-        stand(&Standing {
+        let standing = Standing {
             container: joining.container,
             process,
             console_socket: joining.console_socket,
             channel: joining.channel,
-        });
+        };
+        match isolation::hypervisor() {
+            Ok(hypervisor) => hypervisor.stand(&standing),
+            Err(err) => joining.channel.give_up(err),
+        }
     }
     let Err(err) = set_up(joining, left);
     joining.channel.give_up(err)

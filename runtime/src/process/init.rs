@@ -61,8 +61,8 @@ pub struct Inside {
     pub monitor: Box<dyn Monitor>,
     /// The document of the container inside.
     pub document: Spec,
-    /// The socket on which later calls are heard.
-    pub control: OwnedFd,
+    /// The socket on which later calls are heard, in a machine of its own.
+    pub control: Option<OwnedFd>,
     /// Whether one more mount follows those of the document, the directory of the socket for notifications.
     pub notify: bool,
     /// The socket for programs that want a port of the machine's; the directory it lies in is the last mount then.

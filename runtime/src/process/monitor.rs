@@ -65,7 +65,8 @@ pub(super) fn become_monitor(
     };
     // From here on nothing that owns another descriptor is used or dropped: this process ends without a return.
     let mut kept: Vec<BorrowedFd<'_>> = monitor.descriptors();
-    kept.extend([stage.root.as_fd(), stage.control.as_fd()]);
+    kept.push(stage.root.as_fd());
+    kept.extend(stage.control.as_ref().map(AsFd::as_fd));
     kept.extend(stage.mounts.iter().map(AsFd::as_fd));
     kept.extend(stage.notify.as_ref().map(AsFd::as_fd));
     kept.extend(

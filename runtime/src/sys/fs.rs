@@ -132,3 +132,21 @@ pub fn namespace_kind(fd: impl AsFd) -> nix::Result<u64> {
     // SAFETY: the request takes no argument.
     Errno::result(unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), NS_GET_NSTYPE) }).map(|kind| kind as u64)
 }
+
+/// The number of the mount that `fd` is on, which no other mount has while that exists (statx(2), `STATX_MNT_ID`).
+pub fn mount_id(fd: impl AsFd) -> nix::Result<u64> {
+    let mut stat = std::mem::MaybeUninit::<libc::statx>::zeroed();
+    // SAFETY: the path is an empty NUL-terminated string, and the buffer lives for the call.
+    let ret = unsafe {
+        libc::statx(
+            fd.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            libc::STATX_MNT_ID,
+            stat.as_mut_ptr(),
+        )
+    };
+    Errno::result(ret)?;
+    // SAFETY: filled in, and all zero was valid before.
+    Ok(unsafe { stat.assume_init() }.stx_mnt_id)
+}

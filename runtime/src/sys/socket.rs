@@ -35,11 +35,14 @@ pub fn send(sock: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> nix::Resul
     }
 }
 
+/// Most descriptors in one packet; the kernel's own limit (`SCM_MAX_FD`).
+pub const MOST_FDS: usize = 253;
+
 /// Receives one packet: bytes put into `buf`, and the descriptors that came along (close-on-exec).
 ///
 /// Zero bytes mean that the peer is gone.
 pub fn recv(sock: impl AsFd, buf: &mut [u8]) -> nix::Result<(usize, Vec<OwnedFd>)> {
-    let mut space = nix::cmsg_space!([RawFd; 64]);
+    let mut space = nix::cmsg_space!([RawFd; MOST_FDS]);
     loop {
         let mut iov = [IoSliceMut::new(buf)];
         let msg = match recvmsg::<()>(

@@ -23,10 +23,12 @@ NETWORK = Path("/etc/cni/net.d/10-test.conflist")
 IMAGE = "docker.io/library/busybox:latest"
 PAUSE = "registry.local/pause:test"
 RUNTIME = shutil.which(os.environ.get("RUNTIME", "locule"))
+MACHINES = "/usr/local/bin/locule-vm"
 IS_LOCULE = Path(RUNTIME).name not in ("runc", "crun")
 WORK = Path(tempfile.mkdtemp(prefix="cri-", dir="/var/tmp"))
 
-# The handler `tested` is the runtime under test with systemd's scopes, `tested-fs` with its own cgroups.
+# The handler `tested` is the runtime under test with systemd's scopes, `tested-fs` with its own cgroups, `tested-vm` makes
+# each pod a virtual machine.
 CONFIG_TEXT = f"""version = 2
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = "{PAUSE}"
@@ -44,6 +46,11 @@ CONFIG_TEXT = f"""version = 2
     runtime_type = "io.containerd.runc.v2"
     [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.tested-fs.options]
       BinaryName = "{RUNTIME}"
+  [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.tested-vm]
+    runtime_type = "io.containerd.runc.v2"
+    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.tested-vm.options]
+      BinaryName = "{MACHINES}"
+      SystemdCgroup = true
 [plugins."io.containerd.internal.v1.opt"]
   path = "/var/lib/containerd/opt"
 """
@@ -103,10 +110,14 @@ class Cri:
 
     # --- pods ---
 
+    def machine(self, name, **fields):
+        """A pod that is a virtual machine."""
+        return self.pod(name, "tested-vm", **fields)
+
     def pod(self, name, handler="tested", linux=None, **fields):
         """A running pod: (its id, its configuration)."""
         (WORK / name).mkdir(exist_ok=True)
-        linux = {"cgroup_parent": "/test.slice" if handler == "tested" else "/test", **(linux or {})}
+        linux = {"cgroup_parent": "/test" if handler == "tested-fs" else "/test.slice", **(linux or {})}
         config = {
             "metadata": {"name": name, "uid": f"uid-{name}", "namespace": "test"},
             "hostname": name,

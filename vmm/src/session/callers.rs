@@ -6,8 +6,9 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use locule_channel::document::{Exec, Failure, FailureKind, Processes};
-use locule_channel::{Ending, Frame, MOST_SESSIONS, Scope};
+use locule_channel::document::{Exec, Failure, FailureKind, Processes, Update};
+use locule_channel::{Ending, Frame, INIT, MOST_SESSIONS, Scope};
+use locule_runtime::contract;
 use locule_runtime::error::{Context, Error, Kind, Result};
 use locule_runtime::isolation::control::{Answer, Ask, Connection, Member};
 use locule_runtime::spec::ConsoleSize;
@@ -22,6 +23,8 @@ use super::process::Process;
 #[derive(Debug)]
 pub(super) struct Caller {
     pub connection: Connection,
+    /// The container that it asks about.
+    pub container: u32,
     /// What was asked for.
     pub wants: Wants,
 }
@@ -33,6 +36,10 @@ pub(super) enum Wants {
     Unknown,
     /// The start, then the end, of this session.
     Process(u32),
+    /// The creation, the start and the end of this container, for which it stands.
+    Container(u32),
+    /// The end of the last of this container.
+    Gone(u32),
     /// The answer to this request.
     Processes(u32),
     /// The answer to this request.
@@ -46,8 +53,12 @@ pub(super) enum Wants {
 impl Wants {
     fn id(self) -> Option<u32> {
         match self {
-            Wants::Unknown | Wants::Kills(_) => None,
-            Wants::Process(id) | Wants::Processes(id) | Wants::Statistics(id) | Wants::Update(id) => Some(id),
+            Wants::Unknown | Wants::Gone(_) | Wants::Kills(_) => None,
+            Wants::Process(id)
+            | Wants::Container(id)
+            | Wants::Processes(id)
+            | Wants::Statistics(id)
+            | Wants::Update(id) => Some(id),
         }
     }
 }
@@ -95,7 +106,7 @@ impl Session {
             return;
         }
         let key = self.take_number();
-        self.callers.insert(key, Caller { connection, wants: Wants::Unknown });
+        self.callers.insert(key, Caller { connection, container: INIT, wants: Wants::Unknown });
     }
 
     /// Hears one caller.
@@ -110,13 +121,14 @@ impl Session {
             }
         };
         let outcome = match (caller.wants, ask) {
-            (Wants::Process(session), Ask::Signal(number)) => {
+            (Wants::Process(session) | Wants::Container(session), Ask::Signal(number)) => {
                 let frame = Frame::Signal { session, scope: Scope::Process, signal: number.unsigned_abs() };
                 self.send(&frame)
             }
-            (Wants::Process(session), Ask::Resize(rows, columns)) => {
+            (Wants::Process(session) | Wants::Container(session), Ask::Resize(rows, columns)) => {
                 self.send(&Frame::Resize { session, rows, columns })
             }
+            (Wants::Container(session), Ask::Start) => self.send(&Frame::Start { session }),
             (Wants::Unknown, ask) => self.ask(key, ask, fds),
             _ => Err(Error::invalid("this connection has asked for something else already")),
         };
@@ -128,7 +140,23 @@ impl Session {
 
     fn ask(&mut self, key: u32, ask: Ask, fds: Vec<OwnedFd>) -> Result<()> {
         let id = self.take_number();
+        let container = self.callers.get(&key).map_or(INIT, |caller| caller.container);
         let wants = match ask {
+            Ask::In(name) => {
+                let number = self.containers.find(&name).ok_or_else(contract::not_running)?;
+                if let Some(caller) = self.callers.get_mut(&key) {
+                    caller.container = number;
+                }
+                return Ok(());
+            }
+            Ask::Create(newcomer) => Wants::Container(self.take_in(*newcomer, fds)?),
+            Ask::Gone(name) => match self.containers.find(&name) {
+                Some(number) => Wants::Gone(number),
+                None => {
+                    self.answer(key, &Answer::Done);
+                    return Ok(());
+                }
+            },
             Ask::Exec(mut process) => {
                 let stdio = <[OwnedFd; 3]>::try_from(fds)
                     .map_err(|_| Error::invalid("a process to execute needs three descriptors"))?;
@@ -144,33 +172,38 @@ impl Session {
                     process.console_size = Some(ConsoleSize { height: rows.into(), width: columns.into() });
                 }
                 let document = serde_json::to_value(process).doing(|| "encoding the process")?;
-                self.send(&Frame::Exec { session: id, exec: Exec { process: document, cgroup: None } })?;
+                let exec = Exec { process: document, container, cgroup: None };
+                self.send(&Frame::Exec { session: id, exec })?;
                 self.processes.insert(id, made);
                 Wants::Process(id)
             }
             Ask::Processes => {
-                self.send(&Frame::Ps { request: id })?;
+                self.send(&Frame::Ps { request: id, container })?;
                 Wants::Processes(id)
             }
             Ask::Statistics => {
-                self.send(&Frame::Stats { request: id })?;
+                self.send(&Frame::Stats { request: id, container })?;
                 Wants::Statistics(id)
             }
             Ask::Update(resources) => {
-                if let Some(limits) = &self.limits {
+                // The size of the machine follows the container that has it.
+                if let Some(limits) = self.limits.as_ref().filter(|_| container == INIT) {
                     (limits.0)(&resources)?;
                 }
                 let resources = serde_json::to_value(resources).doing(|| "encoding the limits")?;
-                self.send(&Frame::Update { request: id, resources })?;
+                self.send(&Frame::Update { request: id, update: Update { container, resources } })?;
                 Wants::Update(id)
             }
-            Ask::Kills(known) if known.is_none_or(|known| self.kills > known) => {
-                self.answer(key, &Answer::Kills(self.kills));
-                return Ok(());
+            Ask::Kills(known) => {
+                let kills = self.containers.kills(container);
+                if known.is_none_or(|known| kills > known) {
+                    self.answer(key, &Answer::Kills(kills));
+                    return Ok(());
+                }
+                Wants::Kills(known.unwrap_or(kills))
             }
-            Ask::Kills(known) => Wants::Kills(known.unwrap_or(self.kills)),
-            Ask::Signal(_) | Ask::Resize(..) => {
-                return Err(Error::invalid("a signal or a size without a process that it is for"));
+            Ask::Signal(_) | Ask::Resize(..) | Ask::Start => {
+                return Err(Error::invalid("a signal, a size or a start without a process that it is for"));
             }
         };
         if let Some(caller) = self.callers.get_mut(&key) {
@@ -179,7 +212,7 @@ impl Session {
         Ok(())
     }
 
-    fn answer(&mut self, key: u32, answer: &Answer) {
+    pub(super) fn answer(&mut self, key: u32, answer: &Answer) {
         if let Some(caller) = self.callers.get(&key)
             && let Err(err) = caller.connection.answer(answer)
         {
@@ -191,13 +224,16 @@ impl Session {
     /// A caller went away: with a process of its own, that ends.
     pub(super) fn lose(&mut self, key: u32) {
         let Some(caller) = self.callers.remove(&key) else { return };
-        if let Wants::Process(session) = caller.wants
+        if let Wants::Process(session) | Wants::Container(session) = caller.wants
             && let Some(process) = self.processes.get_mut(&session)
             && !process.is_done()
         {
             process.hang_up(&mut self.link);
             let signal = libc::SIGKILL as u32;
             let _ = self.link.send(&Frame::Signal { session, scope: Scope::Process, signal });
+        }
+        if let Wants::Container(number) = caller.wants {
+            self.abandon(number);
         }
     }
 
@@ -208,10 +244,10 @@ impl Session {
             .map(|(key, caller)| (*key, caller.wants))
     }
 
-    /// The process of session `id` runs.
-    pub(super) fn tell_started(&mut self, id: u32) {
+    /// Tells whoever waits for session `id`, if anybody does.
+    pub(super) fn tell(&mut self, id: u32, answer: &Answer) {
         if let Some((key, _)) = self.caller_of(id) {
-            self.answer(key, &Answer::Started);
+            self.answer(key, answer);
         }
     }
 
@@ -221,6 +257,7 @@ impl Session {
             self.answer(key, &Answer::Failed(error(failure)));
             self.callers.remove(&key);
         }
+        self.container_failed(id);
     }
 
     /// The answer to request `id`.
@@ -238,13 +275,16 @@ impl Session {
         self.callers.remove(&key);
     }
 
-    /// The guest's kernel has killed for lack of memory: whoever waits for that is told, and may ask again.
-    pub(super) fn tell_kills(&mut self) {
-        let waits = |caller: &Caller| matches!(caller.wants, Wants::Kills(known) if self.kills > known);
+    /// The guest's kernel has killed in a container for lack of memory: whoever waits for that is told, and may ask again.
+    pub(super) fn tell_kills(&mut self, container: u32) {
+        let kills = self.containers.kills(container);
+        let waits = |caller: &Caller| {
+            caller.container == container && matches!(caller.wants, Wants::Kills(known) if kills > known)
+        };
         let keys: Vec<u32> =
             self.callers.iter().filter(|(_, caller)| waits(caller)).map(|(key, _)| *key).collect();
         for key in keys {
-            self.answer(key, &Answer::Kills(self.kills));
+            self.answer(key, &Answer::Kills(kills));
             if let Some(caller) = self.callers.get_mut(&key) {
                 caller.wants = Wants::Unknown;
             }
@@ -260,17 +300,21 @@ impl Session {
             .filter_map(|(id, process)| process.ending.map(|(ending, _)| (*id, ending)))
             .collect();
         for (id, ending) in done {
-            if let Some((key, _)) = self.caller_of(id) {
+            if let Some((key, wants)) = self.caller_of(id) {
                 let number = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
                 let answer = match ending {
                     Ending::Code(code) => Answer::Exited(number(code)),
                     Ending::Signal(signal) => Answer::Killed(number(signal)),
                 };
+                if let Wants::Container(id) = wants {
+                    self.container_ended(id, key, answer);
+                    continue;
+                }
                 self.answer(key, &answer);
                 self.callers.remove(&key);
             }
         }
-        self.processes.retain(|id, process| *id == locule_channel::INIT || !process.is_over());
+        self.processes.retain(|id, process| *id == INIT || !process.is_over());
     }
 }
 

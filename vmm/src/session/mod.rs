@@ -1,5 +1,5 @@
 //! The host's side of a VM container's channel: the container's own process and any number beside it, each with
-//! descriptors of this host as its standard ones; signals; later calls.
+//! descriptors of this host as its standard ones; signals; later calls; other containers that come to the machine.
 //!
 //! One thread, one poll(2). It owns the channel, the descriptors and the control socket; it knows nothing of
 //! virtual machines, so that a guest in a pid namespace is served the same. The guest is not trusted: what it
@@ -20,6 +20,7 @@
 //! ```
 
 mod callers;
+mod containers;
 mod endpoint;
 mod process;
 #[cfg(test)]
@@ -31,6 +32,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use locule_channel::document::{Create, GuestHello, HostHello, Interface, Running};
 use locule_channel::{Ending, Frame, INIT, Link, MOST_NOTIFICATIONS, Scope, Side, VERSION, Violation};
 use locule_runtime::error::{Context, Error, Kind, Result};
+use locule_runtime::isolation::control::Answer;
 use locule_runtime::isolation::notify::Way;
 use locule_runtime::spec::Resources;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -39,6 +41,8 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use serde_json::Value;
 
 use callers::Caller;
+use containers::Containers;
+pub use containers::Trees;
 use process::Process;
 
 /// How the container's own process ended.
@@ -118,7 +122,7 @@ pub struct Session {
     guest: Option<GuestHello>,
     /// The container is there: what signals and later calls want before that waits.
     made: bool,
-    kills: u64,
+    containers: Containers,
     next: u32,
     buffer: Vec<u8>,
 }
@@ -150,7 +154,7 @@ impl Session {
             own: Vec::new(),
             guest: None,
             made: false,
-            kills: 0,
+            containers: Containers::default(),
             next: INIT,
             buffer: vec![0; 64 * 1024],
         })
@@ -183,8 +187,10 @@ impl Session {
     /// Has the container made; it then waits for [`Session::start`].
     pub fn create(&mut self, id: &str, config: Value) -> Result<Running> {
         self.own.push(INIT);
+        self.keep_first(id);
         let notify = self.notify.is_some();
-        self.send(&Frame::Create(Create { id: id.to_owned(), config, notify }))?;
+        let create = Create { id: id.to_owned(), config, notify };
+        self.send(&Frame::Create { session: INIT, create })?;
         self.tell_size(INIT);
         let made = self.made()?;
         self.made = true;
@@ -194,7 +200,7 @@ impl Session {
     /// Has the container's own process executed.
     pub fn start(&mut self) -> Result<Running> {
         self.own.push(INIT);
-        self.send(&Frame::Start)?;
+        self.send(&Frame::Start { session: INIT })?;
         self.made()
     }
 
@@ -210,7 +216,7 @@ impl Session {
     pub fn stats(&mut self) -> Result<Value> {
         let request = self.take_number();
         self.own.push(request);
-        self.send(&Frame::Stats { request })?;
+        self.send(&Frame::Stats { request, container: INIT })?;
         match self.word(request)? {
             Word::Done(answer) => Ok(answer),
             _ => Err(breach(Violation::new("an answer to another question"))),
@@ -224,7 +230,7 @@ impl Session {
 
     /// How often the guest's kernel has killed in the container for lack of memory.
     pub fn kills(&self) -> u64 {
-        self.kills
+        self.containers.kills(INIT)
     }
 
     /// Serves until `fd` is readable.
@@ -318,7 +324,9 @@ impl Session {
         loop {
             self.next = self.next.checked_add(1).unwrap_or(INIT + 1);
             let next = self.next;
-            let used = self.processes.contains_key(&next) || self.callers.contains_key(&next);
+            let used = self.processes.contains_key(&next)
+                || self.callers.contains_key(&next)
+                || self.containers.has(next);
             if !used {
                 return next;
             }
@@ -465,18 +473,19 @@ impl Session {
     fn take(&mut self, frame: Frame) -> Result<()> {
         match frame {
             Frame::GuestHello(hello) => self.guest = Some(hello),
-            Frame::Created(running) => {
-                if let Some(process) = self.processes.get_mut(&INIT) {
+            Frame::Created { session, running } => {
+                if let Some(process) = self.processes.get_mut(&session) {
                     process.running = true;
                 }
-                self.keep(INIT, Word::Made(running));
+                self.keep(session, Word::Made(running.clone()));
+                self.container_made(session, running);
             }
             Frame::Started { session, running } => {
                 if let Some(process) = self.processes.get_mut(&session) {
                     process.running = true;
                 }
                 self.keep(session, Word::Made(running));
-                self.tell_started(session);
+                self.tell(session, &Answer::Started);
             }
             Frame::Failed { id, failure } => {
                 if id != INIT {
@@ -484,14 +493,14 @@ impl Session {
                 }
                 if self.own.contains(&id) {
                     self.keep(id, Word::Failed(callers::error(failure)));
-                } else {
+                } else if !self.container_gone(id) {
                     self.tell_failed(id, failure);
                 }
             }
             Frame::Done { request, answer } => {
                 if self.own.contains(&request) {
                     self.keep(request, Word::Done(answer));
-                } else {
+                } else if !self.container_gone(request) {
                     self.tell_done(request, answer);
                 }
             }
@@ -525,9 +534,10 @@ impl Session {
                     process.flushed();
                 }
             }
-            Frame::OutOfMemory { kills } => {
-                self.kills = kills;
-                self.tell_kills();
+            Frame::OutOfMemory { container, kills } => {
+                if self.containers.count_kills(container, kills) {
+                    self.tell_kills(container);
+                }
             }
             Frame::Notify { message } => match &mut self.notify {
                 Some(way) if way.held() < MOST_NOTIFICATIONS => way.take(&message),
