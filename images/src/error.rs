@@ -83,6 +83,11 @@ impl Error {
     pub fn errno(&self) -> Option<Errno> {
         self.errno
     }
+
+    /// Whether there was no room for it.
+    pub fn is_full(&self) -> bool {
+        matches!(self.errno, Some(Errno::ENOSPC | Errno::EDQUOT))
+    }
 }
 
 impl fmt::Display for Error {

@@ -1,7 +1,8 @@
 //! Registries that misbehave: a clear sentence, and a store as it was before.
 
 use std::fs;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Barrier};
 
 use crate::server::{Faults, Server};
 use crate::{Lane, tool};
@@ -214,6 +215,36 @@ fn a_full_disk_is_told_and_nothing_stays() {
     fs::write(small.join("file"), "1").unwrap();
     pair.lane.ok(&["import", small.to_str().unwrap(), "small:1"]);
     tool("umount", &[&pair.lane.text("store")]);
+}
+
+/// Unpacking fills the disk while the download goes on: what came of that is not kept either.
+#[test]
+fn a_disk_that_unpacking_fills_keeps_no_download() {
+    let pair = Pair::new();
+    let barrier = Arc::new(Barrier::new(2));
+    // Cut, so that the download ends with its file there, and after what makes unpacking fail.
+    let hold = Some(barrier.clone());
+    let server = pair.serve(Faults { hold, cut: Some((500_000, 1)), ..Faults::default() });
+    fs::create_dir(pair.lane.path("store")).unwrap();
+    tool("mount", &["-t", "tmpfs", "-o", "size=64m,nr_inodes=200", "tmpfs", &pair.lane.text("store")]);
+    let name = format!("{}/app:1", server.host);
+    let child = pair.lane.command(&["pull", "--tries", "1", &name]).stderr(Stdio::piped()).spawn().unwrap();
+    let unpacks = || fs::read_dir(pair.lane.path("store/tmp")).is_ok_and(|found| found.count() > 0);
+    // The configuration's request, and the layer's: none is made once unpacking has failed.
+    crate::eventually("unpacking", || unpacks() && server.asked("/blobs/").len() == 2);
+    // No room for another file, and all of it for what is downloaded: unpacking is what fails.
+    let filled = (0..).find(|i| fs::create_dir(pair.lane.path(&format!("store/filler-{i}"))).is_err());
+    assert!(filled.is_some());
+    barrier.wait();
+    let output = child.wait_with_output().unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && told.contains("ENOSPC"), "{told}");
+    let kept: u64 = fs::read_dir(pair.lane.path("store/partial"))
+        .unwrap()
+        .map(|entry| entry.unwrap().metadata().unwrap().len())
+        .sum();
+    tool("umount", &[&pair.lane.text("store")]);
+    assert_eq!(kept, 0, "a full disk is not kept full");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Barrier, Mutex};
 
 /// What it does wrong.
 #[derive(Debug, Clone, Default)]
@@ -14,6 +14,8 @@ pub struct Faults {
     pub cut: Option<(usize, usize)>,
     /// Layers stop after so many bytes, and the connection stays.
     pub stall: Option<usize>,
+    /// What layers hold waits for the test to come to the barrier.
+    pub hold: Option<Arc<Barrier>>,
     /// Ranges are not understood.
     pub no_ranges: bool,
     /// So many answers of 429 first.
@@ -198,6 +200,9 @@ impl State {
             write!(out, "Content-Range: bytes {start}-{}/{}\r\n", bytes.len() - 1, bytes.len())?;
         }
         write!(out, "\r\n")?;
+        if let Some(barrier) = self.faults.hold.as_ref().filter(|_| is_layer) {
+            barrier.wait();
+        }
         if let Some((at, times)) = self.faults.cut.filter(|_| is_layer)
             && self.cuts.fetch_add(1, Ordering::SeqCst) < times
         {

@@ -114,7 +114,7 @@ impl Pull<'_> {
             return Err(Error::corrupt(format!("the configuration is larger than {LARGEST} bytes")));
         }
         if let Some(incoming) = store.incoming(&image.config.digest, image.config.size)? {
-            self.download(endpoint, incoming, &mut |_| true)?;
+            self.download(endpoint, incoming, &mut |_| true, &|| false)?;
         }
         let config = Config::read(&store.read_document(&image.config.digest)?, &image)?;
         self.layers(store, endpoint, &image, &config)?;
@@ -276,7 +276,11 @@ impl Pull<'_> {
                             Ok(done) => pending.lock().unwrap_or_else(PoisonError::into_inner)[i] = done,
                             Err(err) => {
                                 let err = err.context(format!("the layer {}", layer.digest.short()));
-                                failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(err);
+                                let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
+                                // A full disk is the reason to tell, whatever else failed: it decides what is kept.
+                                if failed.as_ref().is_none_or(|first| err.is_full() && !first.is_full()) {
+                                    *failed = Some(err);
+                                }
                             }
                         }
                         self.progress.layer();
@@ -286,6 +290,11 @@ impl Pull<'_> {
         });
         self.progress.end();
         if let Some(err) = failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            // What a cut download left is there to be resumed, but not on a full disk, whoever filled it. All threads
+            // have ended: none makes another.
+            if err.is_full() {
+                image.layers.iter().for_each(|layer| store.discard_partial(&layer.digest));
+            }
             return Err(err);
         }
         store.commit_layers(
@@ -309,7 +318,7 @@ impl Pull<'_> {
             return wanted.map(unpack).transpose();
         };
         let Some(diff_id) = wanted else {
-            return self.download(endpoint, incoming, &mut |_| !stop()).map(|()| None);
+            return self.download(endpoint, incoming, &mut |_| !stop(), stop).map(|()| None);
         };
         let (chunks, reader) = ChunkReader::pair();
         std::thread::scope(|scope| {
@@ -327,10 +336,11 @@ impl Pull<'_> {
                 Ok(())
             });
             let downloaded = begun.and_then(|()| {
-                self.download(endpoint, incoming, &mut |chunk| {
+                let mut each = |chunk: &[u8]| {
                     // Whoever unpacks went away: its own words say why, later.
                     !stop() && chunks.send(Ok(chunk.to_vec())).is_ok()
-                })
+                };
+                self.download(endpoint, incoming, &mut each, &|| stop() || unpacker.is_finished())
             });
             if downloaded.is_err() {
                 let _ = chunks.send(Err(std::io::Error::other("the download failed")));
@@ -341,18 +351,20 @@ impl Pull<'_> {
             match (downloaded, unpacked) {
                 (Ok(()), unpacked) => unpacked.map(Some),
                 // Stopped because unpacking failed: that is the reason to tell.
-                (Err(err), Err(why)) if err.kind() == Kind::Busy => Err(why),
+                (Err(err), Err(why)) if err.kind() == Kind::Busy || why.is_full() => Err(why),
                 (Err(err), _) => Err(err),
             }
         })
     }
 
-    /// Downloads content, resumes where it is cut, and gives it its name. `each` may end it.
+    /// Downloads content, resumes where it is cut, and gives it its name. `each` may end it, and so may `stop` before
+    /// a request.
     fn download(
         &self,
         endpoint: &Endpoint,
         mut incoming: Incoming<'_>,
         each: &mut dyn FnMut(&[u8]) -> bool,
+        stop: &dyn Fn() -> bool,
     ) -> Result<()> {
         let host = endpoint.reference.registry().to_owned();
         let digest = incoming.digest().clone();
@@ -361,6 +373,9 @@ impl Pull<'_> {
         let mut counted = incoming.have();
         let mut buffer = vec![0; CHUNK];
         while incoming.have() < incoming.size() {
+            if stop() {
+                return Err(stopped());
+            }
             let cut = match self.fetch(endpoint, &digest, &mut incoming, &mut buffer, each)? {
                 None => continue,
                 Some(cut) => cut,
@@ -447,10 +462,15 @@ impl Pull<'_> {
             incoming.write(chunk)?;
             self.progress.bytes(chunk.len() as u64);
             if !each(chunk) {
-                return Err(Error::new(Kind::Busy, "the download was stopped"));
+                return Err(stopped());
             }
         }
     }
+}
+
+/// Something else failed, and its words count.
+fn stopped() -> Error {
+    Error::new(Kind::Busy, "the download was stopped")
 }
 
 /// Held by whoever brings the image `digest`.

@@ -6,9 +6,8 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
 use super::{Store, sync_dir};
@@ -30,7 +29,7 @@ pub struct Incoming<'a> {
 impl Store {
     /// Begins or resumes content; `None` if it is there. Waits for another who is writing it.
     pub fn incoming(&self, digest: &Digest, size: u64) -> Result<Option<Incoming<'_>>> {
-        let path = self.root.join("partial").join(format!("{}-{}", digest.algorithm(), digest.hex()));
+        let path = self.partial_path(digest);
         let doing = || format!("opening {}", path.display());
         loop {
             if self.has_blob(digest) {
@@ -47,10 +46,7 @@ impl Store {
             let file = Flock::lock(file, FlockArg::LockExclusive)
                 .map_err(|(_, errno)| Error::sys(errno, doing()))?;
             // Whoever had it may have renamed or removed it while we waited.
-            let same = fs::metadata(&path).is_ok_and(|named| {
-                file.metadata().is_ok_and(|open| (named.dev(), named.ino()) == (open.dev(), open.ino()))
-            });
-            if !same {
+            if !is_at(&file, &path) {
                 continue;
             }
             let mut incoming = Incoming {
@@ -66,6 +62,28 @@ impl Store {
             return Ok(Some(incoming));
         }
     }
+
+    /// Removes what an attempt left of content, unless somebody is writing it: then it is theirs.
+    pub fn discard_partial(&self, digest: &Digest) {
+        let path = self.partial_path(digest);
+        if let Ok(file) = File::open(&path)
+            && let Ok(lock) = Flock::lock(file, FlockArg::LockExclusiveNonblock)
+            && is_at(&lock, &path)
+        {
+            let _ = fs::remove_file(&path);
+        }
+    }
+
+    fn partial_path(&self, digest: &Digest) -> PathBuf {
+        self.root.join("partial").join(format!("{}-{}", digest.algorithm(), digest.hex()))
+    }
+}
+
+/// Whether `path` is still the name of `file`.
+fn is_at(file: &File, path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|named| {
+        file.metadata().is_ok_and(|open| (named.dev(), named.ino()) == (open.dev(), open.ino()))
+    })
 }
 
 impl Incoming<'_> {
@@ -127,12 +145,7 @@ impl Incoming<'_> {
             return Err(err);
         }
         let written = self.file.write_all(bytes).doing(|| format!("writing {}", self.path.display()));
-        if let Err(err) = &written
-            && matches!(err.errno(), Some(Errno::ENOSPC | Errno::EDQUOT))
-        {
-            self.discard();
-        }
-        written?;
+        written.inspect_err(|err| self.make_room(err))?;
         self.hasher.update(bytes);
         self.have += bytes.len() as u64;
         Ok(())
@@ -141,6 +154,13 @@ impl Incoming<'_> {
     /// Removes what is there: it is of no use to anybody.
     pub fn discard(&mut self) {
         let _ = fs::remove_file(&self.path);
+    }
+
+    /// A full disk must not stay full.
+    fn make_room(&mut self, why: &Error) {
+        if why.is_full() {
+            self.discard();
+        }
     }
 
     /// Checks size and digest, and gives it its name.
@@ -158,7 +178,8 @@ impl Incoming<'_> {
         }
         let to = self.store.blob_path(&self.digest);
         let doing = || format!("writing {}", to.display());
-        self.file.sync_data().doing(doing)?;
+        // Some file systems find room only now.
+        self.file.sync_data().doing(doing).inspect_err(|err| self.make_room(err))?;
         fs::rename(&self.path, &to).doing(doing)?;
         sync_dir(&self.store.root.join("blobs").join(self.digest.algorithm()))
     }
