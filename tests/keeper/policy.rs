@@ -1,6 +1,9 @@
 //! Ends: what is recorded, and what is started again.
 
-use crate::lab::{Lab, until};
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::signal::Signal;
+
+use crate::lab::{Lab, kill, until};
 
 #[test]
 fn ends_are_recorded() {
@@ -42,6 +45,36 @@ fn the_owners_stop_ends_a_policy() {
     let starts = lab.log("m").lines().count();
     lab.good(&["ls"]);
     assert_eq!(lab.log("m").lines().count(), starts);
+}
+
+/// Where nothing runs that could end, the last end becomes its owner's.
+#[test]
+fn a_stop_between_two_starts_is_recorded() {
+    let lab = Lab::new();
+    lab.launch("m", "exit 2", "[restart]\npolicy = \"on-failure\"\ndelay = \"1h\"\n");
+    until("the pause", || lab.keeper("m").is_some_and(|keeper| keeper["phase"] == "waiting"));
+    lab.good(&["stop", "m"]);
+    let ended = lab.over("m");
+    assert_eq!((&ended["code"], &ended["stopped"]), (&2.into(), &true.into()));
+}
+
+/// `systemctl stop` is a signal alone; here it comes while a starter is at work.
+#[test]
+fn a_stop_in_the_middle_of_another_start_is_recorded() {
+    let lab = Lab::new();
+    let reboot = "python3 -c 'import ctypes; ctypes.CDLL(None).reboot(0x1234567)'";
+    lab.launch("m", &format!("while ! [ -e /run/go ]; do sleep 0.1; done; {reboot}"), BOOTS);
+    lab.good(&["exec", "m", "touch", "/run/go"]);
+    // What starters wait for.
+    let lock = std::fs::File::open(lab.run_dir("m").join("lock")).unwrap();
+    let lock = Flock::lock(lock, FlockArg::LockExclusive).unwrap();
+    until("the next start", || {
+        lab.ended("m").is_some() && lab.keeper("m").is_some_and(|keeper| keeper["phase"] == "starting")
+    });
+    kill(lab.keeper_pid("m"), Signal::SIGTERM);
+    let ended = lab.over("m");
+    drop(lock);
+    assert_eq!((&ended["reboot"], &ended["stopped"]), (&true.into(), &true.into()));
 }
 
 /// What a program needs for reboot(2), and a system has.

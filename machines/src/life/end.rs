@@ -12,8 +12,9 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::{STOP_TIMEOUT, ask, clean, container, is_alive};
-use crate::keeper::record::Keeper;
-use crate::{Context, Error, Home, Kind, Machine, Result, bundle, file, lock, root};
+use crate::keeper::record::{Ended, Keeper};
+use crate::keeper::unit;
+use crate::{Context, Error, Home, Kind, Machine, Result, boot, bundle, file, lock, root};
 
 /// Whether the machine's owner asked for its end since it was started.
 pub fn is_stop_asked(machine: &Machine) -> bool {
@@ -49,11 +50,26 @@ pub fn stop(home: &Home, machine: &Machine, timeout: Option<Duration>) -> Result
         ask_keeper(home, machine, keeper, timeout)?;
     }
     // There was none, or it died over it.
-    let Some(left) = container(home, machine)? else { return Ok(keeper.is_some()) };
+    let awaited = stop_unit(home, machine)?;
+    // Nobody is there any more to read it: it is not for the next.
+    forget_stop(machine)?;
+    let Some(left) = container(home, machine)? else { return Ok(keeper.is_some() || awaited) };
     let ran = left.status().is_ok_and(is_alive);
     halt(&left, stop_signal_of(home, machine, &left), timeout)?;
     clean(home, machine)?;
-    Ok(ran || keeper.is_some())
+    Ok(ran || keeper.is_some() || awaited)
+}
+
+/// Has systemd not start a machine again that rebooted: between its two keepers there is nobody else to be told. False
+/// if it is not about to.
+fn stop_unit(home: &Home, machine: &Machine) -> Result<bool> {
+    if !Ended::read(machine).is_some_and(|ended| ended.reboot && !ended.stopped) || !unit::rules(home) {
+        return Ok(false);
+    }
+    unit::systemctl(&["stop"], &unit::name(machine))?;
+    Ended::claim(machine)?;
+    boot::remember(machine, false)?;
+    Ok(true)
 }
 
 /// Has the keeper end its machine, and itself.

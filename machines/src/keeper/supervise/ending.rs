@@ -4,7 +4,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant, SystemTime};
 
 use locule_runtime::sys::clone::{self, Exit, pidfd_signal};
-use locule_runtime::sys::socket;
+use locule_runtime::sys::{process, socket};
 use locule_runtime::time::rfc3339;
 
 use super::{Ending, Init, REBOOT, STOP, STOP_TIMEOUT, Supervisor, trouble};
@@ -25,7 +25,8 @@ impl Supervisor<'_> {
     /// Asks the machine to end, for its owner.
     pub(super) fn stop(&mut self) -> Result<()> {
         // An end for its health becomes its owner's, and nothing starts it again.
-        let again = matches!(self.stopping, Some(Some(_))) && !std::mem::take(&mut self.unhealthy);
+        let unhealthy = std::mem::take(&mut self.unhealthy);
+        let again = matches!(self.stopping, Some(Some(_))) && !unhealthy;
         self.again = None;
         let asked = std::fs::read_to_string(self.machine.run().join(STOP)).ok();
         let _ = std::fs::remove_file(self.machine.run().join(STOP));
@@ -53,12 +54,17 @@ impl Supervisor<'_> {
                     nix::sys::signal::Signal::SIGKILL,
                 );
                 let _ = clone::wait(pid);
+                self.claim();
                 let ended = Ended::new(None, false, true, rfc3339(SystemTime::now()));
                 self.ending = Some(Ending { ended, ran: Duration::ZERO, drain: None, cleaner: None });
                 self.clean_up()?;
             }
-            (None, None, Some(_)) => self.stopping = Some(None),
+            (None, None, Some(_)) => {
+                self.stopping = Some(None);
+                self.claim();
+            }
             (None, None, None) => {
+                self.claim();
                 self.forget();
                 self.done = Some(0);
             }
@@ -173,6 +179,26 @@ impl Supervisor<'_> {
             return self.start();
         }
         self.pause(1)
+    }
+
+    /// Between two runs nothing ends by the owner's word, and still it is the owner who wants no other.
+    fn claim(&self) {
+        if let Err(err) = Ended::claim(self.machine) {
+            trouble(&err.to_string());
+        }
+    }
+
+    /// The exit code of the keeper, `code` unless its owner has asked for an end since that was decided: then systemd
+    /// must not start the machine again.
+    pub(super) fn last_word(&self, code: i32) -> i32 {
+        while let Ok(Some(signal)) = process::next_signal(&self.signals) {
+            if code == REBOOT && matches!(signal, libc::SIGTERM | libc::SIGINT) {
+                self.claim();
+                self.forget();
+                return 0;
+            }
+        }
+        code
     }
 
     /// Its owner has stopped it; one that ends with the host, nobody has.

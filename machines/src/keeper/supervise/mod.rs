@@ -167,7 +167,7 @@ pub fn keep(home: &Home, machine: &Machine, report: Option<OwnedFd>) -> Result<i
         supervisor.turn()?;
     };
     supervisor.leave();
-    Ok(code)
+    Ok(supervisor.last_word(code))
 }
 
 fn listen(run: &Path) -> Result<OwnedFd> {
