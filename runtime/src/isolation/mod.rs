@@ -5,7 +5,7 @@
 //! ([`refuse`]), which part of the document holds outside and which inside ([`split`]), what the monitor finds where
 //! it runs ([`stage`]), how its kernel's modules are ordered ([`modules`]), where its sockets to the host are ([`vsock`]),
 //! how what it says of itself leaves it ([`notify`]), which containers live in another's machine ([`pod`]), what stands for
-//! its processes on the host ([`stand`]), and how later calls talk to it ([`control`]).
+//! its processes on the host (`stand`), and how later calls talk to it ([`control`]).
 
 pub mod control;
 pub mod exec;

@@ -2,7 +2,7 @@
 //!
 //! A container that joins namespaces of a container with a machine is made in that machine: there those namespaces are, and
 //! nowhere else. So a pod of Kubernetes or Podman is one machine, with no word about it in any document. On the host a process
-//! without rights stands for the container's init ([`Stand`]); it brings the root file system and the sources of the mounts to
+//! without rights stands for the container's init (`stand`); it brings the root file system and the sources of the mounts to
 //! the machine's monitor as descriptors.
 
 use std::fs::File;
