@@ -180,6 +180,26 @@ class Cri:
         return json.loads(self.PodSandboxStatus(pod_sandbox_id=pod, verbose=True).info["info"])["pid"]
 
 
+# A pod's options whose users are mapped to 200000 and on.
+MAPPING = [{"host_id": 200000, "container_id": 0, "length": 65536}]
+MAPPED = {"userns_options": {"mode": 0, "uids": MAPPING, "gids": MAPPING}}
+
+
+def mapped_container(cri, pod, security):
+    """A container of a pod with users of its own: root inside, 200000 outside, with a volume; its id."""
+    volume = WORK / pod[1]["metadata"]["name"] / "volume"
+    volume.mkdir()
+    os.chown(volume, 200000, 200000)
+    mounts = [{"container_path": "/volume", "host_path": str(volume)}]
+    container = cri.start(pod, "main", "sleep", "1000", linux=security, mounts=mounts)
+    tap.same("a pod with mapped users: root outside is 200000", os.stat(f"/proc/{cri.pid(container)}").st_uid, 200000)
+    tap.same("root inside", cri.exec(container, "id", "-u")[1], "0\n")
+    tap.same("which owns the image's files", cri.exec(container, "stat", "-c", "%u %g", "/bin/busybox", "/volume")[1], "0 0\n0 0\n")
+    tap.same("and writes a volume", cri.exec(container, "touch", "/volume/new", "/dev/shm/new", "/new")[0], 0)
+    tap.same("as 200000", os.stat(volume / "new").st_uid, 200000)
+    return container
+
+
 def cgroup_of(pid):
     return Path("/sys/fs/cgroup" + Path(f"/proc/{pid}/cgroup").read_text().split("::", 1)[1].strip())
 

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Several containers in one machine: what joins namespaces of a container with a machine lives in that. First plain bundles,
 # then a pod of Podman's.
-# takes: 120
+# takes: 125
 . /locule/tests/vm/lib/vm.sh
 ln -sf locule /usr/local/bin/locule-vm
 
