@@ -81,7 +81,7 @@ def together(cri):
     return pod, main, side
 
 
-def streams(cri, container):
+def streams(cri, pod, container):
     url = cri.Exec(container_id=container, cmd=["sh"], tty=True, stdin=True, stdout=True).url
     with Stream(url) as stream:
         stream.resize(100, 40)
@@ -92,6 +92,15 @@ def streams(cri, container):
     cri.refused("exec over its time is told", "DEADLINE_EXCEEDED|timeout", cri.ExecSync,
                 container_id=container, cmd=["sleep", "4323"], timeout=1)  # fmt: skip
     tap.ok("and leaves no process", tap.eventually(lambda: "4323" not in cri.exec(container, "ps", "-o", "args")[1]))
+    shell = cri.start(pod, "shell", "sh", stdin=True, tty=True)
+    with Stream(cri.Attach(container_id=shell, tty=True, stdin=True, stdout=True).url) as stream:
+        stream.resize(80, 25)
+        stream.send(STDIN, b'until [ "$(stty size)" = "25 80" ]; do usleep 100000; done; echo si"z"ed\n')
+        tap.ok("attach to a terminal: its size is the client's", stream.until(STDOUT, "\nsized"), stream.text(STDOUT))
+        stream.send(STDIN, b"exit 4\n")
+        stream.until(STDOUT, "exit 4\r\n")
+    tap.ok("its end is the container's", tap.eventually(lambda: cri.state(shell) == "EXITED"))
+    tap.same("with its code", cri.status(shell).exit_code, 4)
 
 
 def one_after_another(cri, pod, main, side):
@@ -151,7 +160,7 @@ def main():
     machines.symlink_to(Path(lib.RUNTIME).name)
     cri = lib.connect()
     pod, container, side = together(cri)
-    streams(cri, side)
+    streams(cri, pod, side)
     one_after_another(cri, pod, container, side)
     shared_processes_and_mapped_users(cri)
     refused(cri)
