@@ -450,7 +450,7 @@ _locule() {
             return 0
             ;;
         locule__subcmd__create)
-            opts="-b -h --bundle --console-socket --pid-file --pidfd-socket --preserve-fds --no-pivot --no-new-keyring --isolation --help"
+            opts="-b -h --bundle --console-socket --pid-file --pidfd-socket --preserve-fds --no-pivot --no-new-keyring --isolation --vm-identity --trace-startup --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -482,6 +482,10 @@ _locule() {
                     ;;
                 --isolation)
                     COMPREPLY=($(compgen -W "namespaces vm" -- "${cur}"))
+                    return 0
+                    ;;
+                --vm-identity)
+                    COMPREPLY=($(compgen -W "kvm hyperv none" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -2052,7 +2056,7 @@ _locule() {
             return 0
             ;;
         locule__subcmd__run)
-            opts="-b -d -h --bundle --console-socket --pid-file --pidfd-socket --preserve-fds --no-pivot --no-new-keyring --isolation --detach --keep --no-subreaper --help"
+            opts="-b -d -h --bundle --console-socket --pid-file --pidfd-socket --preserve-fds --no-pivot --no-new-keyring --isolation --vm-identity --trace-startup --detach --keep --no-subreaper --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2084,6 +2088,10 @@ _locule() {
                     ;;
                 --isolation)
                     COMPREPLY=($(compgen -W "namespaces vm" -- "${cur}"))
+                    return 0
+                    ;;
+                --vm-identity)
+                    COMPREPLY=($(compgen -W "kvm hyperv none" -- "${cur}"))
                     return 0
                     ;;
                 *)

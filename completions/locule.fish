@@ -93,8 +93,12 @@ complete -c locule -n "__fish_locule_using_subcommand create" -l pidfd-socket -d
 complete -c locule -n "__fish_locule_using_subcommand create" -l preserve-fds -d 'Pass N descriptors beside the standard ones and those of LISTEN_FDS' -r
 complete -c locule -n "__fish_locule_using_subcommand create" -l isolation -d 'What separates it from the host; default is the annotation org.locule.isolation' -r -f -a "namespaces\t''
 vm\t''"
+complete -c locule -n "__fish_locule_using_subcommand create" -l vm-identity -d 'What a virtual machine believes to run on (default: kvm)' -r -f -a "kvm\t''
+hyperv\t''
+none\t''"
 complete -c locule -n "__fish_locule_using_subcommand create" -l no-pivot -d 'Move the root mount instead of pivot_root, for a root on a ramdisk'
 complete -c locule -n "__fish_locule_using_subcommand create" -l no-new-keyring -d 'Keep the caller\'s session keyring'
+complete -c locule -n "__fish_locule_using_subcommand create" -l trace-startup -d 'Tell the stages of a virtual machine\'s start on standard error'
 complete -c locule -n "__fish_locule_using_subcommand create" -s h -l help -d 'Print help'
 complete -c locule -n "__fish_locule_using_subcommand start" -l timeout -d 'With --wait: give up after TIME (90s, 5m); the machine goes on' -r
 complete -c locule -n "__fish_locule_using_subcommand start" -l foreground -d 'Stay as the keeper of the machine until it ends'
@@ -107,8 +111,12 @@ complete -c locule -n "__fish_locule_using_subcommand run" -l pidfd-socket -d 'A
 complete -c locule -n "__fish_locule_using_subcommand run" -l preserve-fds -d 'Pass N descriptors beside the standard ones and those of LISTEN_FDS' -r
 complete -c locule -n "__fish_locule_using_subcommand run" -l isolation -d 'What separates it from the host; default is the annotation org.locule.isolation' -r -f -a "namespaces\t''
 vm\t''"
+complete -c locule -n "__fish_locule_using_subcommand run" -l vm-identity -d 'What a virtual machine believes to run on (default: kvm)' -r -f -a "kvm\t''
+hyperv\t''
+none\t''"
 complete -c locule -n "__fish_locule_using_subcommand run" -l no-pivot -d 'Move the root mount instead of pivot_root, for a root on a ramdisk'
 complete -c locule -n "__fish_locule_using_subcommand run" -l no-new-keyring -d 'Keep the caller\'s session keyring'
+complete -c locule -n "__fish_locule_using_subcommand run" -l trace-startup -d 'Tell the stages of a virtual machine\'s start on standard error'
 complete -c locule -n "__fish_locule_using_subcommand run" -s d -l detach -d 'Return when the process runs'
 complete -c locule -n "__fish_locule_using_subcommand run" -l keep -d 'Do not delete the container at its end'
 complete -c locule -n "__fish_locule_using_subcommand run" -l no-subreaper -d 'Leave orphans of the container to the caller, in the foreground'

@@ -15,6 +15,7 @@ use locule_runtime::isolation::Isolation;
 use locule_runtime::process::create::{CreateRequest, Then, make};
 use locule_runtime::process::exec::{ExecRequest, exec};
 use locule_runtime::process::seal::Seal;
+use locule_runtime::spec::StringMap;
 use locule_runtime::sys::process::{adopt, cloexec_from};
 use locule_runtime::{Error, Kind, Store};
 use nix::errno::Errno;
@@ -82,6 +83,7 @@ fn create(id: &str, bundle: &str, console: Option<&str>) -> Result<Running> {
         manager: Manager::Cgroupfs,
         rootless: false,
         isolation: Some(Isolation::Namespaces),
+        machine: StringMap::new(),
         // The binary is on a file system that nobody in the machine can write.
         seal: Seal::default(),
     };

@@ -4,6 +4,7 @@
 
 use clap::{ArgMatches, Command, value_parser};
 use locule_runtime::process::seal;
+use locule_runtime::spec::StringMap;
 use locule_runtime::{CreateRequest, Isolation, Result, adopt_fds};
 
 use crate::args::{Globals, absolute};
@@ -51,7 +52,19 @@ pub fn arguments(command: Command) -> Command {
             "What separates it from the host; default is the annotation org.locule.isolation",
         )
         .value_parser(["namespaces", "vm"]),
+        option("vm-identity", "WHAT", "What a virtual machine believes to run on (default: kvm)")
+            .value_parser(["kvm", "hyperv", "none"]),
+        switch("trace-startup", "Tell the stages of a virtual machine's start on standard error"),
     ])
+}
+
+/// What is wanted of a virtual machine, as the annotations that say it.
+fn machine(matches: &ArgMatches) -> StringMap {
+    let identity =
+        text(matches, "vm-identity").map(|word| ("org.locule.vm.identity".to_owned(), word.to_owned()));
+    let trace = matches.get_flag("trace-startup");
+    let trace = trace.then(|| ("org.locule.vm.trace".to_owned(), "true".to_owned()));
+    identity.into_iter().chain(trace).collect()
 }
 
 /// What separates the container from the host: the option's word, else that of the name that this program was called by.
@@ -81,6 +94,7 @@ pub fn request(globals: &Globals, matches: &ArgMatches) -> Result<CreateRequest>
         manager: globals.cgroup_manager(),
         rootless: globals.is_rootless(),
         isolation: isolation(matches)?,
+        machine: machine(matches),
     })
 }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use locule_runtime::process::seal::Seal;
 use locule_runtime::rootfs::Root;
 use locule_runtime::spec::Mount;
+use locule_runtime::spec::StringMap;
 use locule_runtime::{CreateRequest, Store, cgroup, signals};
 
 use super::{VIEW, clean};
@@ -130,6 +131,7 @@ fn bundle_of(
             Isolation::Namespaces => locule_runtime::Isolation::Namespaces,
             Isolation::Vm => locule_runtime::Isolation::Vm,
         }),
+        machine: StringMap::new(),
         seal,
     };
     Ok(Prepared { request, init, stop_signal })

@@ -25,7 +25,7 @@ use crate::plan::namespaces::{CGROUP, NETWORK, PID, USER};
 use crate::plan::{Choices, Plan};
 use crate::procfs::{Base, Proc};
 use crate::report::Status;
-use crate::spec::{Resources, Spec};
+use crate::spec::{Resources, Spec, StringMap};
 use crate::state::{self, Entry, Lock, ProcessId, State, Store};
 use crate::sys::clone::{self, CLONE_NEWTIME, Cloned, clone3, pidfd_open, pidfd_signal};
 use crate::sys::fs::openat2;
@@ -61,6 +61,8 @@ pub struct CreateRequest {
     pub rootless: bool,
     /// What separates it from the host; absent leaves that to the document's annotation.
     pub isolation: Option<Isolation>,
+    /// What is wanted of its virtual machine: annotations that come before the document's.
+    pub machine: StringMap,
     /// The sealed copy that this process runs from ([`seal::ensure`](super::seal::ensure)).
     pub seal: Seal,
 }
@@ -160,19 +162,31 @@ impl Outside {
             .doing(|| format!("opening the bundle {}", request.bundle.display()))?;
         let path = bundle.join("config.json");
         let config = std::fs::read(&path).doing(|| format!("reading {}", path.display()))?;
-        let spec =
+        let mut spec =
             Spec::parse(&config).map_err(|err| err.context(format_args!("reading {}", path.display())))?;
+        spec.annotations.extend(request.machine.clone());
         let choices = Choices { no_pivot: request.no_pivot, no_new_keyring: request.no_new_keyring };
         let mut plan =
             Plan::new(&request.id, &bundle, &spec, &choices).map_err(|err| err.context(path.display()))?;
         let isolation = Isolation::choose(request.isolation, &spec.annotations)
             .map_err(|err| err.context(path.display()))?;
         let parts = match isolation {
+            Isolation::Namespaces if !request.machine.is_empty() => {
+                return Err(Error::invalid("--vm-identity and --trace-startup are for a virtual machine")
+                    .hint("give --isolation vm as well"));
+            }
             Isolation::Namespaces => None,
             Isolation::Vm => {
                 let place = isolation::hypervisor()?
                     .place(store, &plan)
                     .map_err(|err| err.context(path.display()))?;
+                if let (Some(place), false) = (&place, request.machine.is_empty()) {
+                    let text =
+                        format!("the virtual machine of {:?}, which it joins, runs already", place.machine);
+                    return Err(
+                        Error::invalid(text).hint("give --vm-identity and --trace-startup to that one")
+                    );
+                }
                 let whose = if place.is_some() { split::Machine::Anothers } else { split::Machine::Own };
                 refuse(&spec, &plan, whose).map_err(|err| err.context(path.display()))?;
                 if !request.preserved.is_empty() {

@@ -34,12 +34,16 @@ for isolation in namespaces vm; do
 done
 like "vm: and told by its name" "$(cat "$WORK/said-vm")" '/no/such/program'
 
-# --- a kernel that panics, by the leave of its container's document ---
-make_bundle "$WORK/panic" sh -c 'echo c >/proc/sysrq-trigger; sleep 1000'
+# --- a kernel that panics, by the leave of its container's document, without a word of KVM and with all its stages told ---
+make_bundle "$WORK/panic" sh -c 'echo "flags $(grep -cw hypervisor /proc/cpuinfo)"; echo c >/proc/sysrq-trigger; sleep 1000'
 config "$WORK/panic" 'del(.linux.readonlyPaths, .linux.maskedPaths)'
-run_in vm panic "$WORK/panic" </dev/null >"$WORK/said-panic" 2>&1
+echo panic >>"$WORK/containers"
+rt run --isolation vm --vm-identity none --trace-startup --bundle "$WORK/panic" panic </dev/null >"$WORK/said-panic" 2>&1
 is "a kernel that panics is 255" $? 255
 like "and its reason is told" "$(cat "$WORK/said-panic")" 'its kernel panicked, saying "sysrq triggered crash"'
+is "--vm-identity none: the processor knows of no hypervisor" "$(grep flags "$WORK/said-panic")" "flags 0"
+above "--trace-startup: stages are told with their times" "$(grep -cE '^locule-vmm: +[0-9]+' "$WORK/said-panic")" 2
+refused "both are for a machine" "give --isolation vm" rt run --isolation namespaces --trace-startup --bundle "$WORK/panic" panic
 
 # --- a long one ---
 service_manager "$WORK/manager" "$WORK/heard"
