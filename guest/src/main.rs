@@ -31,9 +31,6 @@ const STATE: &str = "/run/locule/state";
 /// The first container's bundle; the others' are beside it.
 const BUNDLE: &str = "/run/locule/bundle";
 
-/// Where the host puts the trees of containers that come later, and takes them away again.
-const CONTAINERS: &str = "/containers";
-
 /// From words to exit code; process 1 of a machine never comes back.
 #[cfg_attr(test, allow(dead_code))]
 fn call() -> i32 {

@@ -12,6 +12,7 @@ use locule_channel::document::{Failure, FailureKind, Running};
 use locule_runtime::cgroup::Manager;
 use locule_runtime::error::{Context, Result};
 use locule_runtime::isolation::Isolation;
+use locule_runtime::isolation::control::TREES;
 use locule_runtime::process::create::{CreateRequest, Then, make};
 use locule_runtime::process::exec::{ExecRequest, exec};
 use locule_runtime::process::seal::Seal;
@@ -21,7 +22,7 @@ use locule_runtime::{Error, Kind, Store};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, umount2};
 
-use crate::{CONTAINERS, STATE, setup};
+use crate::{STATE, setup};
 
 /// What a worker tells.
 pub type Outcome = std::result::Result<Running, Failure>;
@@ -104,7 +105,7 @@ fn remove(id: &str, trees: &[&str]) -> Result<Running> {
         locule_runtime::delete(&Store::open(Path::new(STATE))?, id, true)?;
     }
     for tree in trees {
-        unmount(&format!("{CONTAINERS}/{tree}"))?;
+        unmount(&format!("{TREES}/{tree}"))?;
     }
     Ok(Running::default())
 }

@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 use locule_channel::Ending as Exit;
 use locule_channel::document::{HostHello, Time};
 use locule_runtime::error::{Context, Result};
+use locule_runtime::isolation::control::TREES;
 use locule_runtime::isolation::notify::Way;
 use locule_runtime::isolation::vsock::NAME;
 use locule_runtime::isolation::{Stage, Starter};
@@ -27,8 +28,6 @@ use super::{Parts, jail, network};
 
 /// How long a guest may take to write back and power off, once its workload has ended.
 const GOODBYE: Duration = Duration::from_secs(20);
-/// Where the guest finds what other containers bring.
-const OTHERS: &str = "containers";
 /// The exit code for a machine that ended before its workload told how.
 const LOST: i32 = 255;
 
@@ -50,16 +49,21 @@ pub fn run(parts: Parts, mut stage: Stage) -> ! {
     machine.end(status)
 }
 
+/// The directory of the file server in which the guest finds what other containers bring.
+fn shown() -> &'static str {
+    TREES.trim_start_matches('/')
+}
+
 /// What containers bring that come to the machine later, shown to the guest.
 struct Others(Shares);
 
 impl Trees for Others {
     fn add(&mut self, name: &str, tree: OwnedFd) -> Result<()> {
-        self.0.add(&format!("{OTHERS}/{name}"), tree, Access::ReadWrite, Cache::AUTO).map_err(lift)
+        self.0.add(&format!("{}/{name}", shown()), tree, Access::ReadWrite, Cache::AUTO).map_err(lift)
     }
 
     fn remove(&mut self, name: &str) {
-        self.0.remove(&format!("{OTHERS}/{name}"));
+        self.0.remove(&format!("{}/{name}", shown()));
     }
 }
 
@@ -84,7 +88,7 @@ impl Machine {
             tree.add_cached("modules", modules.into(), Access::ReadOnly, Cache::ALWAYS);
         }
         // What other containers bring that come to the machine later.
-        tree.directory(OTHERS);
+        tree.directory(shown());
         let cache = if options.exclusive { Cache::ALWAYS } else { Cache::AUTO };
         tree.add_cached("root", copy(&stage.root)?, Access::ReadWrite, cache);
         for (number, mount) in stage.mounts.iter().enumerate() {

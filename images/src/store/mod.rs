@@ -184,6 +184,8 @@ impl Store {
     pub(crate) fn write_whole(&self, path: &Path, bytes: &[u8]) -> Result<()> {
         use std::io::Write;
         let doing = || format!("writing {}", path.display());
+        // Else `prune` would take it for a rest. Whoever adds holds the lock already, and has it twice here.
+        let _share = self.share()?;
         let (temporary, mut file) = self.temporary()?;
         let written = file
             .write_all(bytes)
@@ -258,4 +260,32 @@ fn unique() -> String {
     static COUNTER: AtomicU32 = AtomicU32::new(0);
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     format!("{}-{}-{:x}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed), now.as_nanos())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    #[test]
+    fn who_writes_waits_for_who_removes() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let removing = store.lock(FlockArg::LockExclusiveNonblock).unwrap();
+        let waits = format!(":{} ", removing.metadata().unwrap().ino());
+        std::thread::scope(|scope| {
+            let writing = scope.spawn(|| store.write_whole(&store.root.join("refs/a"), b"a"));
+            let is_waited_for = || {
+                let locks = fs::read_to_string("/proc/locks").unwrap();
+                locks.lines().any(|line| line.contains("-> FLOCK") && line.contains(&waits))
+            };
+            while !is_waited_for() {
+                assert!(!writing.is_finished(), "its temporary file would have been taken for a rest");
+                std::thread::yield_now();
+            }
+            drop(removing);
+            writing.join().unwrap().unwrap();
+        });
+    }
 }
