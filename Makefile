@@ -61,7 +61,7 @@ test-vm: release need-test ## Suites in a Debian machine under QEMU, with KVM wh
 	install -D target/$(target)/debug/examples/boot $(dir $(binary))examples/boot
 	LOCULE_BIN=$(binary) tests/vm/vm run --end --jobs $(VM_JOBS) $(vm-suites)
 
-test-vm-long: release need-test ## The suites that test-vm leaves out for their time: users under engines, podman build, more of VM containers
+test-vm-long: release need-test ## The suites that test-vm leaves out for their time: users under engines, podman build, a hundred containers, more of VM containers
 	LOCULE_BIN=$(binary) tests/vm/vm run --end $(vm-long)
 	LOCULE_BIN=$(binary) tests/bats/run systemd; status=$$?; tests/vm/vm stop; exit $$status
 
