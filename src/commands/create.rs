@@ -60,11 +60,13 @@ pub fn arguments(command: Command) -> Command {
 
 /// What is wanted of a virtual machine, as the annotations that say it.
 fn machine(matches: &ArgMatches) -> StringMap {
-    let identity =
-        text(matches, "vm-identity").map(|word| ("org.locule.vm.identity".to_owned(), word.to_owned()));
-    let trace = matches.get_flag("trace-startup");
-    let trace = trace.then(|| ("org.locule.vm.trace".to_owned(), "true".to_owned()));
-    identity.into_iter().chain(trace).collect()
+    let identity = text(matches, "vm-identity").map(|word| ("identity", word));
+    let trace = matches.get_flag("trace-startup").then_some(("trace", "true"));
+    identity
+        .into_iter()
+        .chain(trace)
+        .map(|(key, word)| (format!("{}{key}", vm::PREFIX), word.into()))
+        .collect()
 }
 
 /// What separates the container from the host: the option's word, else that of the name that this program was called by.

@@ -22,6 +22,8 @@ use locule_runtime::error::Context;
 use locule_runtime::isolation::{self, Hypervisor, Monitor, Stage, Wanted};
 use locule_runtime::{Error, Result};
 
+pub use options::PREFIX;
+
 /// The name by which this program makes virtual machines without being asked: for engines that only know a path.
 const NAME: &str = "locule-vm";
 

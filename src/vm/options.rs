@@ -4,7 +4,7 @@ use locule_runtime::spec::StringMap;
 use locule_runtime::{Error, Result};
 use locule_vmm::Identity;
 
-const PREFIX: &str = "org.locule.vm.";
+pub const PREFIX: &str = "org.locule.vm.";
 /// Network interfaces that a machine has at most.
 const INTERFACES: std::ops::RangeInclusive<usize> = 0..=8;
 

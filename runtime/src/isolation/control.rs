@@ -233,7 +233,8 @@ impl Connection {
     }
 }
 
-/// Asks a monitor.
+/// Asks a monitor. A trait, so that whoever only has it from a [`Hypervisor`](super::Hypervisor) does not bring the connection
+/// into the program inside a machine.
 pub trait Questions {
     /// Asks for one answer.
     fn question(&self, ask: &Ask) -> Result<Answer>;

@@ -23,6 +23,7 @@ use crate::container::Container;
 use crate::contract;
 use crate::error::{Context, Error, Kind, Result};
 use crate::plan::Plan;
+use crate::plan::mounts::What;
 use crate::plan::namespaces::{KINDS, MOUNT, NETWORK, USER};
 use crate::process::channel::Message;
 use crate::process::create::DEATH;
@@ -110,9 +111,13 @@ pub(super) fn place_of(store: &Store, plan: &Plan) -> Result<Option<Place>> {
     }
     let rootfs = clean(&plan.rootfs);
     let brought = plan.mounts.iter().filter(|op| is_of_host(op, &rootfs));
-    let mapped = std::iter::once(false).chain(brought.map(|op| op.idmap.is_some())).collect();
+    let brought = brought.map(|op| Brought {
+        mapped: op.idmap.is_some(),
+        whole: matches!(op.what, What::Bind { recursive: true, .. }),
+    });
+    let brought = std::iter::once(Brought { mapped: false, whole: true }).chain(brought).collect();
     let connection = Connection::open(host.entry())?;
-    let monitor = Box::new(StandIn { connection, joins, mapped });
+    let monitor = Box::new(StandIn { connection, joins, brought });
     Ok(Some(Place { machine: machine.to_owned(), monitor }))
 }
 
@@ -166,8 +171,17 @@ pub(super) fn await_absence(container: &Container) -> Result<()> {
 struct StandIn {
     connection: Connection,
     joins: Vec<(String, String)>,
-    /// Of the root file system and the sources of mounts, whether the mount maps ids.
-    mapped: Vec<bool>,
+    /// The root file system and the sources of mounts.
+    brought: Vec<Brought>,
+}
+
+/// What the mount of a tree makes of its files.
+#[derive(Debug, Clone, Copy)]
+struct Brought {
+    /// Their ids are mapped.
+    mapped: bool,
+    /// What is mounted below comes along.
+    whole: bool,
 }
 
 impl Monitor for StandIn {
@@ -196,9 +210,9 @@ impl StandIn {
     /// Has the container made inside, with this process's standard descriptors.
     fn make(self, stage: &Stage, terminal: bool) -> Result<Connection> {
         give_up_rights()?;
-        let StandIn { connection, joins, mapped } = self;
-        let brought = std::iter::once(&stage.root).chain(&stage.mounts).zip(mapped);
-        let trees = brought.map(|(tree, mapped)| name(tree, mapped)).collect::<Result<Vec<_>>>()?;
+        let StandIn { connection, joins, brought } = self;
+        let trees = std::iter::once(&stage.root).chain(&stage.mounts).zip(brought);
+        let trees = trees.map(|(tree, brought)| name(tree, brought)).collect::<Result<Vec<_>>>()?;
         if trees.len() + FIRST > socket::MOST_FDS {
             return Err(Error::unsupported(format!(
                 "mounts: {} sources are more than can be brought to a virtual machine that runs: at most {}",
@@ -266,16 +280,22 @@ fn give_up_rights() -> Result<()> {
 }
 
 /// What a tree is called in the machine: two descriptors of one file have one name, so that a volume of two containers is
-/// one there too. One whose mount maps ids is another's alone, and what may only be read is kept apart.
-fn name(tree: &OwnedFd, mapped: bool) -> Result<String> {
+/// one there too. One whose mount maps ids is its container's alone; what may only be read, and what comes without the
+/// mounts below it, is kept apart.
+fn name(tree: &OwnedFd, brought: Brought) -> Result<String> {
     let doing = || "looking at what the container brings";
     let stat = nix::sys::stat::fstat(tree).doing(doing)?;
-    let kind = match mapped {
-        true => format!(".{:x}", mount_id(tree).doing(doing)?),
-        false if fstatvfs(tree).doing(doing)?.flags().contains(FsFlags::ST_RDONLY) => ".ro".to_owned(),
-        false => String::new(),
-    };
-    Ok(format!("{:x}-{:x}{kind}", stat.st_dev, stat.st_ino))
+    let mut name = format!("{:x}-{:x}", stat.st_dev, stat.st_ino);
+    if brought.mapped {
+        name += &format!(".{:x}", mount_id(tree).doing(doing)?);
+    }
+    if fstatvfs(tree).doing(doing)?.flags().contains(FsFlags::ST_RDONLY) {
+        name += ".ro";
+    }
+    if !brought.whole {
+        name += ".alone";
+    }
+    Ok(name)
 }
 
 /// The document, with the names of its trees in the machine in place of [`ROOT`] and the numbers below [`MOUNTS`].
@@ -348,11 +368,14 @@ mod tests {
 
     #[test]
     fn one_file_has_one_name_however_it_was_opened() {
-        let open = |path: &str| OwnedFd::from(File::open(path).unwrap());
-        let (a, b) = (name(&open("/"), false).unwrap(), name(&open("/"), false).unwrap());
-        assert_eq!(a, b);
-        assert_ne!(a, name(&open("/"), true).unwrap());
-        assert_ne!(a, name(&open("/proc"), false).unwrap());
+        let of = |path: &str, mapped, whole| {
+            name(&OwnedFd::from(File::open(path).unwrap()), Brought { mapped, whole }).unwrap()
+        };
+        let a = of("/", false, true);
+        assert_eq!(a, of("/", false, true));
+        assert_ne!(a, of("/", true, true));
+        assert_ne!(a, of("/", false, false));
+        assert_ne!(a, of("/proc", false, true));
         assert!(a.bytes().all(|byte| byte != b'/') && a.len() < 100);
     }
 }

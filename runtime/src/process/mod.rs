@@ -15,6 +15,7 @@ pub mod outside;
 mod root;
 pub mod run;
 pub mod seal;
+mod spawn;
 mod terminal;
 mod userns;
 mod workload;

@@ -9,6 +9,7 @@ import atexit
 import importlib
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -198,6 +199,15 @@ def mapped_container(cri, pod, security):
     tap.same("and writes a volume", cri.exec(container, "touch", "/volume/new", "/dev/shm/new", "/new")[0], 0)
     tap.same("as 200000", os.stat(volume / "new").st_uid, 200000)
     return container
+
+
+def answers(address):
+    """Whether a container at (host, port) says `answer`."""
+    try:
+        with socket.create_connection(address, 5) as talk:
+            return talk.recv(10) == b"answer\n"
+    except OSError:
+        return False
 
 
 def cgroup_of(pid):

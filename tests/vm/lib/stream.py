@@ -12,6 +12,8 @@ import struct
 import time
 from urllib.parse import urlsplit
 
+import tap
+
 STDIN, STDOUT, STDERR, ERROR, RESIZE = range(5)
 _BINARY, _CLOSE, _PING, _PONG = 2, 8, 9, 10
 
@@ -96,3 +98,16 @@ class Stream:
         causes = (outcome.get("details") or {}).get("causes") or []
         codes = [int(cause["message"]) for cause in causes if cause.get("reason") == "ExitCode"]
         return outcome.get("status"), codes[0] if codes else None, outcome.get("message", "")
+
+
+def check_shell(cri, pod):
+    """A container with a terminal, attached to: its size, its end, its exit code."""
+    shell = cri.start(pod, "shell", "sh", stdin=True, tty=True)
+    with Stream(cri.Attach(container_id=shell, tty=True, stdin=True, stdout=True).url) as stream:
+        stream.resize(80, 25)
+        stream.send(STDIN, b'until [ "$(stty size)" = "25 80" ]; do usleep 100000; done; echo si"z"ed\n')
+        tap.ok("attach to a terminal: its size is the client's", stream.until(STDOUT, "\nsized"), stream.text(STDOUT))
+        stream.send(STDIN, b"exit 4\n")
+        stream.until(STDOUT, "exit 4\r\n")
+    tap.ok("its end is the container's", tap.eventually(lambda: cri.state(shell) == "EXITED"))
+    tap.same("with its code", cri.status(shell).exit_code, 4)

@@ -5,7 +5,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,19 +12,11 @@ from pathlib import Path
 sys.path.insert(0, "/locule/tests/vm/lib")
 import cri as lib  # noqa: E402
 import tap  # noqa: E402
-from stream import STDOUT, STDIN, Stream  # noqa: E402
+from stream import STDIN, STDOUT, Stream, check_shell  # noqa: E402
 
 MIB = 1024 * 1024
 POD, CONTAINER, NODE = 0, 1, 2
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
-
-
-def answers(address):
-    try:
-        with socket.create_connection(address, 5) as talk:
-            return talk.recv(10) == b"answer\n"
-    except OSError:
-        return False
 
 
 def together(cri):
@@ -71,8 +62,8 @@ def together(cri):
         log.read_text())  # fmt: skip
     tap.like("they have the pod's address", cri.exec(side, "ip", "-o", "addr", "show", "eth0")[1], f"inet {address}/")
     tap.like("and its name", cri.exec(side, "hostname")[1], "^machine\n$")
-    tap.ok("the pod's port answers", tap.eventually(lambda: answers((address, 8000))))
-    tap.ok("and the host's that leads to it", tap.eventually(lambda: answers(("10.0.2.15", 18001)), 30))
+    tap.ok("the pod's port answers", tap.eventually(lambda: lib.answers((address, 8000))))
+    tap.ok("and the host's that leads to it", tap.eventually(lambda: lib.answers(("10.0.2.15", 18001)), 30))
     tap.ok("and the sidecar by the loopback", tap.eventually(lambda: cri.exec(side, "nc", "127.0.0.1", "8000")[1] == "answer\n"))
     tap.same("one does not see the other's processes", cri.exec(side, "sh", "-c", "ps -o args | grep -c '[n]c -l'")[1], "0\n")
     cri.exec(main, "sh", "-c", "echo word >/dev/shm/both; echo more >>/volume/file")
@@ -92,15 +83,7 @@ def streams(cri, pod, container):
     cri.refused("exec over its time is told", "DEADLINE_EXCEEDED|timeout", cri.ExecSync,
                 container_id=container, cmd=["sleep", "4323"], timeout=1)  # fmt: skip
     tap.ok("and leaves no process", tap.eventually(lambda: "4323" not in cri.exec(container, "ps", "-o", "args")[1]))
-    shell = cri.start(pod, "shell", "sh", stdin=True, tty=True)
-    with Stream(cri.Attach(container_id=shell, tty=True, stdin=True, stdout=True).url) as stream:
-        stream.resize(80, 25)
-        stream.send(STDIN, b'until [ "$(stty size)" = "25 80" ]; do usleep 100000; done; echo si"z"ed\n')
-        tap.ok("attach to a terminal: its size is the client's", stream.until(STDOUT, "\nsized"), stream.text(STDOUT))
-        stream.send(STDIN, b"exit 4\n")
-        stream.until(STDOUT, "exit 4\r\n")
-    tap.ok("its end is the container's", tap.eventually(lambda: cri.state(shell) == "EXITED"))
-    tap.same("with its code", cri.status(shell).exit_code, 4)
+    check_shell(cri, pod)
 
 
 def one_after_another(cri, pod, main, side):

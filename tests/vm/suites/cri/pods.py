@@ -3,7 +3,6 @@
 
 import os
 import signal
-import socket
 import sys
 
 sys.path.insert(0, "/locule/tests/vm/lib")
@@ -40,16 +39,9 @@ def one_pid_namespace(cri):
     seen = cri.exec(two, "ps", "-o", "args")[1]
     tap.ok("one sees the other's", "sleep 1000000" in seen and "nc -l" in seen, seen)
 
-    def answers(address):
-        try:
-            with socket.create_connection(address, 5) as talk:
-                return talk.recv(10) == b"answer\n"
-        except OSError:
-            return False
-
     address = cri.PodSandboxStatus(pod_sandbox_id=pod[0]).status.network.ip
-    tap.ok("the pod's port answers", tap.eventually(lambda: answers((address, 8000))))
-    tap.ok("and the host's that leads to it", tap.eventually(lambda: answers(("10.0.2.15", 18000)), 20))
+    tap.ok("the pod's port answers", tap.eventually(lambda: lib.answers((address, 8000))))
+    tap.ok("and the host's that leads to it", tap.eventually(lambda: lib.answers(("10.0.2.15", 18000)), 20))
     cri.StopContainer(container_id=one, timeout=0)
     tap.same("one ends, the other runs on", (cri.state(one), cri.state(two)), ("EXITED", "RUNNING"))
 

@@ -7,7 +7,7 @@ import sys
 sys.path.insert(0, "/locule/tests/vm/lib")
 import cri as lib  # noqa: E402
 import tap  # noqa: E402
-from stream import STDERR, STDIN, STDOUT, Stream  # noqa: E402
+from stream import STDERR, STDIN, STDOUT, Stream, check_shell  # noqa: E402
 
 
 def exec_streams(cri, container):
@@ -58,15 +58,7 @@ def attach_streams(cri, pod):
             tap.ok("on both streams", stream.until(STDERR, "heard\n"), stream.got)
     tap.same("a client that leaves ends nothing", cri.state(container), "RUNNING")
 
-    container = cri.start(pod, "shell", "sh", stdin=True, tty=True)
-    with Stream(cri.Attach(container_id=container, tty=True, stdin=True, stdout=True).url) as stream:
-        stream.resize(80, 25)
-        stream.send(STDIN, b'until [ "$(stty size)" = "25 80" ]; do usleep 100000; done; echo si"z"ed\n')
-        tap.ok("attach to a terminal: its size is the client's", stream.until(STDOUT, "\nsized"), stream.text(STDOUT))
-        stream.send(STDIN, b"exit 4\n")
-        stream.until(STDOUT, "exit 4\r\n")
-    tap.ok("its end is the container's", tap.eventually(lambda: cri.state(container) == "EXITED"))
-    tap.same("with its code", cri.status(container).exit_code, 4)
+    check_shell(cri, pod)
 
 
 def port_forward(cri, pod):

@@ -15,7 +15,7 @@ begin() {
 # in_container ID COMMAND...
 in_container() { rt exec "$@" </dev/null; }
 boot_id() { in_container "$1" cat /proc/sys/kernel/random/boot_id; }
-# joined FILTER: the namespaces of a bundle, after those named were joined to the first container's
+# joined WORD...: a filter for `config`: the namespaces of a bundle, after those named were joined to the first container's
 joined() {
     local pid word filter='.'
     pid=$(pid_of first)
@@ -44,6 +44,9 @@ config "$WORK/web" "$(joined network ipc uts)"' | del(.hostname) | .linux.resour
 check "another one that joins its namespaces starts" begin web "$WORK/web"
 is "it runs" "$(status_of web)" running
 like "state says its isolation" "$(rt state web)" '"isolation": *"vm"'
+is "its process on the host has no rights" \
+    "$(awk '/^(CapPrm|CapEff|NoNewPrivs):/ { printf "%s ", $2 }' "/proc/$(pid_of web)/status")" \
+    "0000000000000000 0000000000000000 1 "
 is "in the machine of the first" "$(boot_id web)" "$(boot_id first)"
 is "with its own mounts" "$(in_container web grep -c ' /www ' /proc/mounts) $(in_container first grep -c ' /www ' /proc/mounts)" "1 0"
 is "with the first one's host name" "$(in_container web hostname)" together
@@ -73,9 +76,8 @@ is "one that joins the first one's processes sees them" \
     "$(rt run --isolation vm --bundle "$WORK/debug" debug </dev/null 2>&1)" $'1\nroot'
 
 # --- an end by lack of memory is its own ---
-make_bundle "$WORK/eater" sh -c 'dd if=/dev/zero of=/dev/null bs=200M count=1'
-config "$WORK/eater" "$(joined network ipc uts)"' | del(.hostname) | .process.args = ["dd", "if=/dev/zero", "of=/dev/null",
-    "bs=200M", "count=1"] | .linux.resources.memory.limit = 33554432'
+make_bundle "$WORK/eater" dd if=/dev/zero of=/dev/null bs=200M count=1
+config "$WORK/eater" "$(joined network ipc uts)"' | del(.hostname) | .linux.resources.memory.limit = 33554432'
 rt run --isolation vm --bundle "$WORK/eater" eater </dev/null >/dev/null 2>&1
 is "what is over its limit is killed" $? 137
 is "the others run" "$(status_of first) $(status_of web)" "running running"
